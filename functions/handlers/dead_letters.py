@@ -1,0 +1,21 @@
+"""Invoked with every dead-letter queue whose letters name runs."""
+
+from typing import Any
+
+from handlers.records import Record, each_record
+from workpool import dead_letters
+from workpool.settings import settings
+
+KEPT_SECONDS = 60
+"""How long a letter stays whose run's worker still lives, before the next look."""
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    def do(record: Record) -> float | None:
+        pool = settings().pool_of_dead_letter_queue(record["eventSourceARN"])
+        if pool is None:
+            dead_letters.from_elsewhere(record["body"])
+            return None
+        return None if dead_letters.from_work_queue(pool, record["body"]) else KEPT_SECONDS
+
+    return each_record(event, do)

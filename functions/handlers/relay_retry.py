@@ -1,0 +1,11 @@
+"""Invoked with the relay's retry queue: looks again at runs whose hint was not taken."""
+
+from typing import Any
+
+from handlers.records import each_record
+from workpool.dead_letters import key_of
+from workpool.look import look
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    return each_record(event, lambda record: look(key_of(record["body"])))

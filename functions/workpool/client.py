@@ -1,0 +1,351 @@
+"""The Python client: submit, read, wait for and cancel runs of one pool.
+
+Outside it calls the HTTP API and signs its requests; inside an action or a completion handler it
+calls the same verbs in process, and needs no configuration.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Protocol
+from urllib.parse import quote
+from uuid import uuid4
+
+from workpool import clock, lookup, request
+from workpool.errors import BY_CODE, Internal, Throttled, WorkpoolError
+from workpool.run import attribute
+
+Json = Any
+Function = str | Callable[..., Any]
+
+POLL_SECONDS = (0.2, 5.0)
+"""`wait` polls first after the one, then after growing times up to the other."""
+
+TRIES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """A run as `status` shows it; what does not apply is None. Times are epoch milliseconds."""
+
+    run_id: str
+    kind: str
+    """enqueued, scheduled, running, completed, canceled or unknown."""
+    pool: str | None = None
+    action: str | None = None
+    retries: int | None = None
+    next_run: int | None = None
+    enqueued_at: int | None = None
+    finished_at: int | None = None
+    annotation: str | None = None
+    result: dict[str, Json] | None = None
+    """{"type": "success", "returnValue"}, {"type": "failed", "error"} or {"type": "canceled"}."""
+    completion: str | None = None
+    """pending, done or parked; None without an `on_complete`."""
+
+    @property
+    def ended(self) -> bool:
+        return self.kind in ("completed", "canceled")
+
+
+class IdempotentWorkpool:
+    """A pool, by its name.
+
+        pool = IdempotentWorkpool("default")
+        run_id = pool.run("payments.charge", {"orderId": "o1"}, on_complete="payments.settled")
+        print(pool.wait(run_id, timeout=60).result)
+
+    Outside it finds the deployment by WORKPOOL_API_URL and WORKPOOL_RUNS_TABLE, else by the SSM
+    parameter /workpool/<stack> (`stack`, else WORKPOOL_STACK, else Workpool), with the
+    credentials and region that boto3 finds. Errors are the classes of `workpool.errors`.
+    """
+
+    def __init__(self, pool: str = "default", *, stack: str | None = None) -> None:
+        self.pool = pool
+        self._stack = stack or os.environ.get("WORKPOOL_STACK", "Workpool")
+
+    def run(
+        self,
+        action: Function,
+        args: dict[str, Json] | None = None,
+        *,
+        initial_backoff_ms: float | None = None,
+        base: float | None = None,
+        max_retries: int | None = None,
+        on_complete: Function | None = None,
+        context: Json = None,
+        run_after_ms: float | None = None,
+        run_at: float | datetime | None = None,
+        annotation: str | None = None,
+        idempotency_key: str | None = None,
+        fairness_key: str | None = None,
+    ) -> str:
+        """Submit a run of an action, by name or by the decorated function; its id at once.
+
+        `run_at` is a datetime or epoch milliseconds; a past time is now. Without an
+        `idempotency_key` the client sends one of its own, so that its retries are safe.
+        """
+        body = _body(
+            self.pool,
+            action,
+            args,
+            initial_backoff_ms=initial_backoff_ms,
+            base=base,
+            max_retries=max_retries,
+            on_complete=on_complete,
+            context=context,
+            run_after_ms=run_after_ms,
+            run_at=run_at,
+            annotation=annotation,
+            idempotency_key=idempotency_key or uuid4().hex,
+            fairness_key=fairness_key,
+        )
+        return str(self._verbs.submit(body)["runId"])
+
+    def run_after(
+        self, delay_ms: float, action: Function, args: dict[str, Json] | None = None, **options: Any
+    ) -> str:
+        """`run`, started `delay_ms` from now, rounded up to a whole second."""
+        return self.run(action, args, run_after_ms=delay_ms, **options)
+
+    def run_at(
+        self,
+        at: float | datetime,
+        action: Function,
+        args: dict[str, Json] | None = None,
+        **options: Any,
+    ) -> str:
+        """`run`, started at a datetime or epoch milliseconds, rounded up to a whole second."""
+        return self.run(action, args, run_at=at, **options)
+
+    def run_once(
+        self, action: Function, args: dict[str, Json] | None = None, **options: Any
+    ) -> str:
+        """`run` without retries: one attempt."""
+        return self.run(action, args, max_retries=0, **options)
+
+    def run_once_after(
+        self, delay_ms: float, action: Function, args: dict[str, Json] | None = None, **options: Any
+    ) -> str:
+        """`run_after` without retries."""
+        return self.run_after(delay_ms, action, args, max_retries=0, **options)
+
+    def run_once_at(
+        self,
+        at: float | datetime,
+        action: Function,
+        args: dict[str, Json] | None = None,
+        **options: Any,
+    ) -> str:
+        """`run_at` without retries."""
+        return self.run_at(at, action, args, max_retries=0, **options)
+
+    def transact_item(
+        self, action: Function, args: dict[str, Json] | None = None, **options: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """A run as an entry for your own TransactWriteItems: it starts if that commits.
+
+        Takes the options of `run`. With an `idempotency_key` that was used before, the entry
+        refuses its transaction. The names of action and handler are not checked here: with an
+        unknown one the run's attempts fail.
+        """
+        body = _body(self.pool, action, args, **options)
+        run = request.parse(body).to_run(now_ms=clock.now_ms())
+        return run.run_id, {"Put": run_put(run, self._verbs.runs_table)}
+
+    def status(self, run_id: str) -> RunStatus:
+        """The run's status; kind `unknown` for an id that the pool does not know (any more)."""
+        return _status(self._verbs.status(self.pool, run_id))
+
+    def wait(self, run_id: str, timeout: float | None = None) -> RunStatus:
+        """Wait until the run ended, whatever its result, and answer its status.
+
+        Raises TimeoutError after `timeout` seconds, and LookupError for an unknown run.
+        """
+        give_up = None if timeout is None else time.monotonic() + timeout
+        pause, longest = POLL_SECONDS
+        while True:
+            status = self.status(run_id)
+            if status.ended:
+                return status
+            if status.kind == "unknown":
+                raise LookupError(f"pool {self.pool!r} knows no run {run_id!r}")
+            left = longest if give_up is None else give_up - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"run {run_id} is {status.kind} after {timeout} s")
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, longest)
+
+    def cancel(self, run_id: str) -> RunStatus:
+        """Cancel the run, and answer its status after that. What runs is not interrupted."""
+        return _status(self._verbs.cancel(self.pool, run_id))
+
+    @cached_property
+    def _verbs(self) -> "_Verbs":
+        return _InProcess() if _in_a_function() else _Http(self._stack)
+
+
+class _Verbs(Protocol):
+    """What the client needs of a deployment."""
+
+    @property
+    def runs_table(self) -> str: ...
+
+    def submit(self, body: dict[str, Json]) -> Json: ...
+
+    def status(self, pool: str, run_id: str) -> Json: ...
+
+    def cancel(self, pool: str, run_id: str) -> Json: ...
+
+
+class _InProcess:
+    """Inside a function of the stack: the verbs themselves. Imported here, not above: outside
+    they have no environment to work in."""
+
+    @property
+    def runs_table(self) -> str:
+        from workpool.settings import settings
+
+        return settings().runs_table
+
+    def submit(self, body: dict[str, Json]) -> Json:
+        from workpool.submit import submit
+
+        return submit(body)
+
+    def status(self, pool: str, run_id: str) -> Json:
+        from workpool.status import status
+
+        return status(pool, run_id)
+
+    def cancel(self, pool: str, run_id: str) -> Json:
+        from workpool.cancel import cancel
+
+        return cancel(pool, run_id)
+
+
+class _Http:
+    """Outside: the HTTP API, each request signed with SigV4 for `execute-api`."""
+
+    def __init__(self, stack: str) -> None:
+        self._stack = stack
+
+    @cached_property
+    def _session(self) -> Any:
+        import boto3
+
+        return boto3.Session()
+
+    @cached_property
+    def _deployed(self) -> dict[str, str]:
+        """What the stack wrote into its SSM parameter."""
+        ssm = self._session.client("ssm")
+        parameter = ssm.get_parameter(Name=f"/workpool/{self._stack}")
+        found: dict[str, str] = json.loads(parameter["Parameter"]["Value"])
+        return found
+
+    @cached_property
+    def runs_table(self) -> str:
+        return os.environ.get("WORKPOOL_RUNS_TABLE") or self._deployed["runsTable"]
+
+    @cached_property
+    def _url(self) -> str:
+        return (os.environ.get("WORKPOOL_API_URL") or self._deployed["apiUrl"]).rstrip("/")
+
+    def submit(self, body: dict[str, Json]) -> Json:
+        pool = body.pop("pool")
+        return self._call("POST", f"/pools/{quote(pool, safe='')}/runs", body)
+
+    def status(self, pool: str, run_id: str) -> Json:
+        return self._call("GET", _path(pool, run_id))
+
+    def cancel(self, pool: str, run_id: str) -> Json:
+        return self._call("POST", _path(pool, run_id) + "/cancel")
+
+    def _call(self, method: str, path: str, body: Json = None) -> Json:
+        """One request, tried again when AWS throttles or fails: every verb may be repeated."""
+        data = b"" if body is None else json.dumps(body).encode()
+        for tries in range(TRIES):
+            try:
+                return self._once(method, path, data)
+            except (Throttled, Internal):
+                if tries == TRIES - 1:
+                    raise
+                time.sleep(0.2 * 2**tries)
+        raise AssertionError("unreachable")
+
+    def _once(self, method: str, path: str, data: bytes) -> Json:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.exceptions import HTTPClientError
+        from botocore.httpsession import URLLib3Session
+
+        call = AWSRequest(
+            method, self._url + path, data=data, headers={"Content-Type": "application/json"}
+        )
+        region = self._session.region_name or "us-east-1"
+        SigV4Auth(self._session.get_credentials(), "execute-api", region).add_auth(call)
+        try:
+            answer = URLLib3Session(timeout=35).send(call.prepare())
+        except HTTPClientError as error:
+            raise Internal(f"{self._url} did not answer: {error}") from error
+        try:
+            shape = json.loads(answer.content or b"null")
+        except ValueError:
+            shape = None
+        known_run = isinstance(shape, dict) and "kind" in shape
+        if answer.status_code < 300 or (answer.status_code == 404 and known_run):
+            return shape
+        raise _error(answer.status_code, shape)
+
+
+def run_put(run: Any, table: str) -> dict[str, Any]:
+    """The Put of a run for a caller's own transaction."""
+    from workpool.store import creation
+
+    return creation(run, table=table)
+
+
+def _in_a_function() -> bool:
+    """Whether this process is a function of the stack, and not a program that uses it."""
+    return "WORKPOOL_RETRIER" in os.environ
+
+
+def _path(pool: str, run_id: str) -> str:
+    return f"/pools/{quote(pool, safe='')}/runs/{quote(run_id, safe='')}"
+
+
+def _body(
+    pool: str, action: Function, args: dict[str, Json] | None, **options: Any
+) -> dict[str, Json]:
+    """The request of a call: what is None was not given."""
+    at = options.get("run_at")
+    if isinstance(at, datetime):
+        options["run_at"] = at.timestamp() * 1000
+    if options.get("on_complete") is not None:
+        options["on_complete"] = lookup.name_of(options["on_complete"], "completion")
+    given = {attribute(name): value for name, value in options.items() if value is not None}
+    return {
+        "pool": pool,
+        "action": lookup.name_of(action, "action"),
+        "args": {} if args is None else args,
+        "options": given,
+    }
+
+
+def _status(shape: dict[str, Json]) -> RunStatus:
+    """The status of a JSON; fields of a newer deployment are left out."""
+    known = {attribute(field.name): field.name for field in fields(RunStatus)}
+    return RunStatus(**{known[name]: value for name, value in shape.items() if name in known})
+
+
+def _error(status: int, shape: Json) -> WorkpoolError:
+    told = shape.get("error") if isinstance(shape, dict) else None
+    if isinstance(told, dict) and told.get("code") in BY_CODE:
+        return BY_CODE[told["code"]](told.get("message", ""))
+    kind = Throttled if status == 429 else Internal if status >= 500 else WorkpoolError
+    return kind(f"HTTP {status}: {shape}")

@@ -1,0 +1,53 @@
+"""The only place that imports boto3: one client per service, made when first used.
+
+Making a client costs a cold start 5 to 50 ms, so each function makes only those it uses.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from workpool.errors import Internal, Throttled
+
+AWSError = (ClientError, BotoCoreError)
+"""What a call of a client raises when AWS refuses it or cannot be reached."""
+
+CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=20
+)
+
+
+@cache
+def client(service: str) -> Any:
+    """The process's client of a service; safe to share between threads."""
+    return boto3.client(service, config=CONFIG)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Tell a caller what AWS refused: Throttled for load, else Internal, without details."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in _THROTTLING:
+            raise Throttled(f"AWS refused for load ({code}); try again") from error
+        raise Internal(f"AWS refused ({code}); the same request may be tried again") from error
+    except BotoCoreError as error:
+        raise Internal("AWS did not answer; the same request may be tried again") from error
+
+
+_THROTTLING = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)

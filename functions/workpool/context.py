@@ -1,0 +1,50 @@
+"""What an action and a completion handler are told about their run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from workpool import events
+from workpool.run import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Context:
+    run_id: str
+    pool: str
+    action: str
+    retries: int
+    """0 on the first attempt."""
+    annotation: str | None
+    logger: Any
+    """Powertools' Logger; each line names the run."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The run id: the same however often this is called for the run."""
+        return self.run_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionContext(_Context):
+    """The first argument of an action."""
+
+    remaining_ms: Callable[[], int]
+    """Milliseconds until the attempt counts as failed and its process is ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionContext(_Context):
+    """The first argument of a completion handler; `retries` are the action's."""
+
+
+def about(run: Run) -> dict[str, Any]:
+    """The fields that both contexts share."""
+    return {
+        "run_id": run.run_id,
+        "pool": run.pool,
+        "action": run.action,
+        "retries": run.retries,
+        "annotation": run.annotation,
+        "logger": events.for_run(run),
+    }

@@ -1,0 +1,55 @@
+"""What to do with a dead letter: never a verdict by itself, always another look at the run.
+
+A letter of a work queue is judged by the message table, token and all: where the consumer would
+act, it goes back to the consumer. A letter of any other hop names a run, and the run is looked at.
+"""
+
+import json
+
+from workpool import clock, events, queues, store
+from workpool.attempt import drop
+from workpool.errors import Unreadable
+from workpool.look import look
+from workpool.message import Verdict, judge, read
+
+
+def from_work_queue(pool: str, body: str) -> bool:
+    """True: nothing is left to do for the letter; False: keep it, its run's worker still lives."""
+    try:
+        message = read(body)
+        run = store.read(message.run)
+    except Unreadable as unreadable:
+        queues.park(pool, body, reason=str(unreadable))
+        events.log("message-parked", pool=pool, error=str(unreadable))
+        return True
+    verdict = judge(run, message, clock.now_ms())
+    if verdict is Verdict.BACK:
+        return False
+    if verdict in (Verdict.LOSE, Verdict.CLAIM):
+        queues.deliver_again(pool, body, group=run.fairness_key if run else None)
+    else:
+        drop(run, message, verdict)
+    events.log("dead-letter", run, verdict=verdict.name)
+    return True
+
+
+def from_elsewhere(body: str) -> None:
+    """A letter of the relay's retry queue, the rule or the completion queue.
+
+    Raises Unreadable when it names no run: then it stays, and its queue's alarm shows it.
+    """
+    key = key_of(body)
+    look(key)
+    events.log("dead-letter", run=None, key=key)
+
+
+def key_of(body: str) -> str:
+    """The run's key in a relay message, an event's detail, or a whole event."""
+    try:
+        shape = json.loads(body)
+        key = shape["run"] if "run" in shape else shape["detail"]["run"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Unreadable(f"names no run: {error!r}") from error
+    if not isinstance(key, str) or "#" not in key:
+        raise Unreadable(f"not the key of a run: {key!r}")
+    return key

@@ -1,0 +1,98 @@
+"""Relay changes of the runs table as hints: a queue message, a Retrier execution, an event.
+
+The only reader of the table's stream. It acts on the change from old to new state alone, writes
+nothing to the table, and repeats nothing by itself: what it cannot relay now goes, as a run's
+key, to its retry queue (`look`), and the batch goes on, so that one pool's trouble holds up no
+other's first attempts.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from workpool import bus, clients, events, queues, retrier
+from workpool.run import Run
+
+Change = tuple[Run | None, Run | None]
+"""A run before and after; None for absent."""
+
+STARTS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a batch of changes calls for, by the service that takes it."""
+
+    deliver: list[Run] = field(default_factory=list)  # a first message to the work queue
+    start: list[Run] = field(default_factory=list)  # a Retrier execution
+    stop: list[Run] = field(default_factory=list)  # the execution of a run canceled meanwhile
+    announce: list[Run] = field(default_factory=list)  # an event: it ended
+
+    def add(self, old: Run | None, new: Run | None) -> None:
+        """What one change calls for; a change that is none calls for nothing.
+
+        | From | To | Hint |
+        |---|---|---|
+        | absent, or another creation | enqueued | deliver |
+        | absent, or another creation | scheduled | start |
+        | running | scheduled | start, unless an execution of its own waits for the answer |
+        | enqueued, scheduled, running | ended | announce |
+        | scheduled | canceled | also stop its execution |
+        """
+        if new is None:
+            return
+        if old is None or old.enqueued_at != new.enqueued_at:
+            if new.kind == "enqueued":
+                self.deliver.append(new)
+            elif new.kind == "scheduled":
+                self.start.append(new)
+        elif old.kind == "running" and new.kind == "scheduled" and new.execution is None:
+            self.start.append(new)
+        elif new.ended and not old.ended:
+            self.announce.append(new)
+            if old.kind == "scheduled":
+                self.stop.append(old)
+
+
+def relay(changes: Iterable[Change]) -> None:
+    """Send every hint that the changes call for. Raises only if neither a hint nor its run's key
+    could be sent: then the whole batch comes again, and repeated hints are harmless."""
+    hints = Hints()
+    for old, new in changes:
+        hints.add(old, new)
+    undone = send(hints)
+    if undone:
+        queues.relay_later([run.key for run in undone])
+    events.log(
+        "relayed",
+        delivered=len(hints.deliver),
+        started=len(hints.start),
+        stopped=len(hints.stop),
+        announced=len(hints.announce),
+        later=len(undone),
+    )
+
+
+def send(hints: Hints) -> list[Run]:
+    """Send the hints. Answers the runs whose hint was not taken."""
+    undone = queues.deliver(hints.deliver) + bus.announce(hints.announce)
+    undone += _each(retrier.start, hints.start)
+    _each(retrier.stop, hints.stop)  # Only a saving: an execution that goes on finds it ended.
+    return undone
+
+
+def _each(call: Callable[[Run], None], runs: Sequence[Run]) -> list[Run]:
+    """Call for each run, some at once. Answers the runs for which AWS refused."""
+
+    def tried(run: Run) -> bool:
+        try:
+            call(run)
+        except clients.AWSError as error:
+            events.log("relay-refused", run, error=str(error))
+            return False
+        return True
+
+    if not runs:
+        return []
+    with ThreadPoolExecutor(min(STARTS_AT_ONCE, len(runs))) as pool:
+        return [run for run, done in zip(runs, pool.map(tried, runs), strict=True) if not done]

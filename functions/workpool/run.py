@@ -1,0 +1,162 @@
+"""A run as it stands in the runs table: its fields, its life and how it is stored.
+
+Pure: no clock, no I/O. `store` writes these items, `relay` reads them from the table's stream.
+"""
+
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from typing import Any, Literal, Self
+
+from workpool.errors import Unreadable
+
+VERSION = 1
+"""The version of every shape that outlives a release: items, messages, inputs, events."""
+
+OPEN_SHARDS = 16
+"""Partitions per pool of the index of open runs; one takes about 500 runs a second."""
+
+Kind = Literal["enqueued", "scheduled", "running", "completed", "canceled"]
+Result = Literal["success", "failed", "canceled"]
+Completion = Literal["pending", "done", "parked"]
+Item = dict[str, dict[str, Any]]
+
+
+def run_key(pool: str, run_id: str) -> str:
+    """The table's key. The pool comes first so that a caller's rights can be bound to a pool."""
+    return f"{pool}#{run_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One item of the runs table. Times are epoch milliseconds, `expires_at` epoch seconds.
+
+    | Fields | Written by |
+    |---|---|
+    | pool to open | create; `open` leaves when nothing is left to do for the run |
+    | due, retries, execution | reschedule |
+    | claim, lease | claim; the claim stays, so that a lost attempt cannot write later |
+    | cancel_requested | ask to cancel |
+    | result to finished_at | finish, cancel |
+    | completion to completion_error | finish, cancel, then the completion's own writes |
+    | expires_at | whoever leaves nothing to do |
+    """
+
+    pool: str
+    run_id: str
+    v: int = VERSION
+    kind: Kind
+    action: str
+    args: str  # JSON
+    enqueued_at: int
+    due: int
+    """The attempt's number on the wire: enqueuedAt, the start time, or nextRun. Compared for
+    equality; each attempt's is later than the last one's."""
+    retries: int = 0
+    initial_backoff_ms: float | None = None  # None: the pool's
+    base: float | None = None
+    max_retries: int | None = None
+    on_complete: str | None = None
+    context: str | None = None  # JSON
+    annotation: str | None = None
+    fairness_key: str | None = None
+    request: str | None = None
+    """Hash of the request, only where an idempotency key was given."""
+    creation: str | None = None
+    """Random, beside `request`: tells whose put it was when an answer was lost."""
+    open: str | None = None
+    """Partition of the index of open runs."""
+    execution: str | None = None
+    """Name of the Retrier execution that answered for the last attempt and sends the next one."""
+    claim: str | None = None
+    lease: int | None = None
+    cancel_requested: bool = False
+    result: Result | None = None
+    return_value: str | None = None  # JSON
+    error: str | None = None
+    finished_at: int | None = None
+    completion: Completion | None = None
+    completion_claim: str | None = None
+    completion_lease: int | None = None
+    completion_tries: int = 0
+    completion_error: str | None = None
+    expires_at: int | None = None
+
+    @property
+    def key(self) -> str:
+        return run_key(self.pool, self.run_id)
+
+    @property
+    def ended(self) -> bool:
+        return self.kind in ("completed", "canceled")
+
+    def expired(self, now_ms: int) -> bool:
+        """Whether it counts as absent, whether or not DynamoDB has deleted it yet."""
+        return self.expires_at is not None and self.expires_at * 1000 <= now_ms
+
+    def outcome(self) -> dict[str, Any]:
+        """The `result` that statuses and completion handlers see; its value still as JSON text."""
+        if self.result == "success":
+            return {"type": "success", "returnValue": self.return_value}
+        if self.result == "failed":
+            return {"type": "failed", "error": self.error}
+        return {"type": "canceled"}
+
+    def execution_name(self) -> str:
+        """The execution that waits for this due. Derived, unless an earlier one took it along, so
+        that starting it twice is harmless; the creation time tells a reused idempotency key."""
+        return self.execution or f"{self.run_id}-{self.enqueued_at}-{self.retries}"
+
+    def to_item(self) -> Item:
+        """The item, in DynamoDB's low-level form. What is None, 0 tries or False is left out."""
+        item: Item = {"run": {"S": self.key}}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in _IN_KEY and (value or field.name in _ALWAYS):
+                item[attribute(field.name)] = encode(value)
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Self:
+        """The run of an item. Raises Unreadable for an item of a newer version."""
+        version = int(item.get("v", {}).get("N", "0"))
+        if not 1 <= version <= VERSION:
+            raise Unreadable(f"an item of version {version}; this code reads up to {VERSION}")
+        pool, _, run_id = item["run"]["S"].partition("#")
+        values = {"pool": pool, "run_id": run_id}
+        for field in fields(cls):
+            stored = item.get(attribute(field.name))
+            if field.name not in _IN_KEY and stored is not None:
+                values[field.name] = decode(stored)
+        return cls(**values)
+
+
+_IN_KEY = frozenset({"pool", "run_id"})
+_ALWAYS = frozenset({"retries", "due", "args"})
+
+
+def attribute(field: str) -> str:
+    """The item's attribute for a field: camelCase, as everything that leaves Python."""
+    head, *rest = field.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def encode(value: str | int | float | bool) -> dict[str, Any]:
+    """A value in DynamoDB's low-level form; items hold strings, numbers and booleans only."""
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, str):
+        return {"S": value}
+    return {"N": repr(value)}
+
+
+def decode(stored: dict[str, Any]) -> Any:
+    """The value of DynamoDB's low-level form."""
+    if "N" in stored:
+        number = float(stored["N"])
+        return int(number) if number.is_integer() else number
+    return stored.get("S", stored.get("BOOL"))
+
+
+def open_partition(pool: str, run_id: str) -> str:
+    """The partition of the open index that a run belongs to, for as long as it is open."""
+    return f"{pool}#{int(sha256(run_id.encode()).hexdigest()[:4], 16) % OPEN_SHARDS}"
