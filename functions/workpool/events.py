@@ -18,7 +18,7 @@ from workpool.settings import settings
 @cache
 def logger() -> Logger:
     """The process's logger, at the level of the deployment."""
-    return Logger(service=settings().stack, level=_level())
+    return Logger(service=settings().stack, level=_level(), location=None)
 
 
 def _level() -> str:

@@ -1,6 +1,7 @@
 """The queues: the only module that speaks to SQS. It sends hints; it decides nothing."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -63,7 +64,7 @@ def come_back_in(queue_arn: str, receipt: str, seconds: float) -> None:
     clients.client("sqs").change_message_visibility(
         QueueUrl=_url(name),
         ReceiptHandle=receipt,
-        VisibilityTimeout=max(0, min(MAX_VISIBILITY_SECONDS, round(seconds + 0.5))),
+        VisibilityTimeout=min(MAX_VISIBILITY_SECONDS, math.ceil(seconds)),
     )
 
 

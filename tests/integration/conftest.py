@@ -1,20 +1,30 @@
-"""The functions' world on moto: tables, queues, state machine, bus, a clock to move."""
+"""The functions' world on moto: tables, queues, state machine, bus, a clock to move.
+
+Success is moto's. Faults stand between the library and moto: `World.on` lets the next calls of
+one operation fail, or be repeated as the SDK does when an answer is lost.
+"""
 
 import json
+import logging
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
+from moto.moto_api._internal import moto_api_backend
 
 from workpool import clients, clock, events, lookup, settings, store
 from workpool.message import Message
 from workpool.request import parse
-from workpool.run import Run
+from workpool.run import Item, Run
 
 ACCOUNT = "123456789012"
 STACK = "Test"
@@ -30,22 +40,45 @@ POOLS = {
         "lambdaActions": [],
     }
 }
-POOLS["other"] = POOLS["default"]
+POOLS["other"] = POOLS["default"] | {"initialBackoffMs": 4000, "maxRetries": 1}
 START_MS = 1_790_000_000_000
+
+Call = Callable[..., Any]
+Fault = Callable[[Call, dict[str, Any]], Any]
+
+boto3_client = cache(boto3.client)
+
+
+class Died(BaseException):
+    """The process ended here, as far as the test is concerned."""
+
+
+def answer_lost(call: Call, parameters: dict[str, Any]) -> Any:
+    """The write is applied, its answer lost: the SDK repeats it, and hears of the repetition."""
+    if "TransactItems" in parameters:
+        parameters = parameters | {"ClientRequestToken": "the SDK's own"}
+    call(**parameters)
+    return call(**parameters)
 
 
 @dataclass
 class World:
-    """What a test touches: the clock, the services' state, and user code to run."""
+    """What a test touches: the clock, the services' state, faults, and user code to run."""
 
     now_ms: int = START_MS
     source: Path = field(default_factory=Path)
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+    _faults: dict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
 
     def client(self, service: str) -> Any:
-        return boto3.client(service)
+        self.used.add(service)
+        return boto3_client(service)
 
     def tick(self, seconds: float) -> None:
         self.now_ms += round(seconds * 1000)
+
+    # Runs
 
     def submit(self, **request: Any) -> Run:
         """Store a run without checking names, as a caller's own transaction may."""
@@ -56,16 +89,42 @@ class World:
         assert run is not None
         return run
 
+    def a_run(self, **fields: Any) -> Run:
+        """A run in any state, not stored."""
+        first: dict[str, Any] = {
+            "pool": "default",
+            "run_id": "r1",
+            "kind": "enqueued",
+            "action": "jobs.work",
+            "args": "{}",
+            "enqueued_at": START_MS,
+            "due": START_MS,
+            "open": "default#3",
+        }
+        return Run(**(first | fields))
+
     def put(self, run: Run) -> Run:
         """Store a run in any state, to begin a test there."""
-        self.client("dynamodb").put_item(TableName="runs", Item=run.to_item())
+        self.put_item(run.to_item())
         return run
+
+    def put_item(self, item: Item) -> None:
+        self.client("dynamodb").put_item(TableName="runs", Item=item)
+
+    def item(self, key: str = "default#r1") -> Item | None:
+        """The item as it is stored, expired or not."""
+        answer = self.client("dynamodb").get_item(TableName="runs", Key={"run": {"S": key}})
+        return answer.get("Item")
+
+    def items(self) -> list[Item]:
+        return list(self.client("dynamodb").scan(TableName="runs")["Items"])
+
+    # Hints
 
     def messages(self, queue: str) -> list[dict[str, Any]]:
         """What lies on a queue, left where it is."""
-        url = f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/{STACK}-{queue}"
         answer = self.client("sqs").receive_message(
-            QueueUrl=url,
+            QueueUrl=queue_url(queue),
             MaxNumberOfMessages=10,
             VisibilityTimeout=0,
             AttributeNames=["All"],
@@ -73,23 +132,172 @@ class World:
         )
         return list(answer.get("Messages", []))
 
+    def bodies(self, queue: str) -> list[Any]:
+        return [json.loads(message["Body"]) for message in self.messages(queue)]
+
+    def executions(self, pool: str = "default") -> dict[str, Any]:
+        """Name -> input of the executions that were started."""
+        stepfunctions = self.client("stepfunctions")
+        listed = stepfunctions.list_executions(stateMachineArn=retrier_arn(pool))["executions"]
+        return {
+            it["name"]: json.loads(
+                stepfunctions.describe_execution(executionArn=it["executionArn"])["input"]
+            )
+            for it in listed
+        }
+
+    def answers(self) -> list[tuple[str, ...]]:
+        """What tokens were answered: (token, "retry", due) or (token, kind of the ended run)."""
+        found: list[tuple[str, ...]] = []
+        for operation, given in self.calls:
+            if operation == "send_task_success":
+                found.append((given["taskToken"], json.loads(given["output"])["kind"]))
+            elif operation == "send_task_failure":
+                assert given["error"] == "Workpool.Retry"
+                found.append((given["taskToken"], "retry", given["cause"]))
+        return found
+
+    # Faults
+
+    def on(self, operation: str, *faults: Fault) -> None:
+        """Meet the next calls of an operation with these faults, one each."""
+        self._faults[operation] += faults
+
+    def lose_answer(self, operation: str) -> None:
+        self.on(operation, answer_lost)
+
+    def refuse(self, operation: str, code: str, *, times: int = 1) -> None:
+        def refusing(call: Call, parameters: dict[str, Any]) -> Any:
+            error = {"Error": {"Code": code, "Message": "refused by the test"}}
+            raise ClientError(error, operation)  # type: ignore[arg-type]
+
+        self.on(operation, *[refusing] * times)
+
+    def meanwhile(self, operation: str, do: Callable[[], Any]) -> None:
+        """Let something happen between the decision to call an operation and the call."""
+
+        def first(call: Call, parameters: dict[str, Any]) -> Any:
+            do()
+            return call(**parameters)
+
+        self.on(operation, first)
+
+    def pass_by(self, operation: str, *, times: int = 1) -> None:
+        """Let the next calls of an operation alone, so that a later one meets the fault."""
+        self.on(operation, *[lambda call, parameters: call(**parameters)] * times)
+
+    def die_before(self, operation: str) -> None:
+        def dying(call: Call, parameters: dict[str, Any]) -> Any:
+            raise Died
+
+        self.on(operation, dying)
+
+    def die_after(self, operation: str) -> None:
+        def dying(call: Call, parameters: dict[str, Any]) -> Any:
+            call(**parameters)
+            raise Died
+
+        self.on(operation, dying)
+
+    def made(self, operation: str) -> int:
+        """How often the library called an operation."""
+        return sum(called == operation for called, _ in self.calls)
+
+    # What invokes the functions
+
+    def deliver(self, queue: str, *bodies: str) -> dict[str, Any]:
+        """The event of a queue's mapping: these messages, sent and received."""
+        sqs, url = self.client("sqs"), queue_url(queue)
+        for body in bodies:
+            sqs.send_message(QueueUrl=url, MessageBody=body)
+        received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=900)
+        arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{STACK}-{queue}"
+        return {
+            "Records": [
+                {
+                    "messageId": it["MessageId"],
+                    "receiptHandle": it["ReceiptHandle"],
+                    "body": it["Body"],
+                    "eventSource": "aws:sqs",
+                    "eventSourceARN": arn,
+                }
+                for it in received.get("Messages", [])
+            ]
+        }
+
+    def comes_back_in(self) -> list[int]:
+        """The visibility timeouts that messages were given, in order."""
+        return [
+            given["VisibilityTimeout"]
+            for operation, given in self.calls
+            if operation == "change_message_visibility"
+        ]
+
+    # User code
+
     def code(self, package: str, module: str, text: str) -> None:
         """Drop a module into functions/actions or functions/completions, as a user would."""
         (self.source / package / f"{module}.py").write_text(text)
 
+    def action(self, do: Callable[..., Any], *, head: str = "def") -> None:
+        """The action jobs.work: it does what the test's own function does."""
+        self._user_code("action", f"{head} work(ctx, args):\n    return do(ctx, args)\n")
+        lookup.find("jobs.work", "action").__globals__["do"] = do
+
+    def handler(self, do: Callable[..., Any], *, head: str = "def") -> None:
+        """The completion handler jobs.done: it does what the test's own function does."""
+        self._user_code("completion", f"{head} done(*given):\n    return do(*given)\n")
+        lookup.find("jobs.done", "completion").__globals__["do"] = do
+
+    def _user_code(self, decorator: lookup.Decorator, function: str) -> None:
+        text = f"import workpool\n\n@workpool.{decorator}\n{function}"
+        self.code(lookup.PACKAGES[decorator], "jobs", text)
+
+
+class _Wire:
+    """A client of the library's: notes each call, and meets it with the test's faults."""
+
+    def __init__(self, world: World, service: str) -> None:
+        self._world = world
+        self._client = world.client(service)
+
+    def __getattr__(self, operation: str) -> Call:
+        call = getattr(self._client, operation)
+
+        def noted(**parameters: Any) -> Any:
+            self._world.calls.append((operation, parameters))
+            faults = self._world._faults[operation]
+            return faults.pop(0)(call, parameters) if faults else call(**parameters)
+
+        return noted
+
+
+def queue_url(queue: str) -> str:
+    return f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/{STACK}-{queue}"
+
+
+def retrier_arn(pool: str) -> str:
+    return f"arn:aws:states:us-east-1:{ACCOUNT}:stateMachine:{STACK}-{pool}-retrier"
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[set[str]]:
+    """The services that a test has left its traces in."""
+    with mock_aws():
+        yield {"all"}
+
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
-    queue_url = f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/{STACK}"
+def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
     environment = {
         "WORKPOOL_STACK": STACK,
         "WORKPOOL_RUNS_TABLE": "runs",
         "WORKPOOL_EVENT_BUS": f"{STACK}-events",
-        "WORKPOOL_WORK_QUEUE": queue_url + "-{pool}-work",
-        "WORKPOOL_DEAD_LETTER_QUEUE": queue_url + "-{pool}-dead-letters",
-        "WORKPOOL_PARKED_QUEUE": queue_url + "-{pool}-parked",
-        "WORKPOOL_RELAY_RETRY_QUEUE": queue_url + "-relay-retry",
-        "WORKPOOL_RETRIER": f"arn:aws:states:us-east-1:{ACCOUNT}:stateMachine:{STACK}-{{pool}}-retrier",
+        "WORKPOOL_WORK_QUEUE": queue_url("{pool}-work"),
+        "WORKPOOL_DEAD_LETTER_QUEUE": queue_url("{pool}-dead-letters"),
+        "WORKPOOL_PARKED_QUEUE": queue_url("{pool}-parked"),
+        "WORKPOOL_RELAY_RETRY_QUEUE": queue_url("relay-retry"),
+        "WORKPOOL_RETRIER": retrier_arn("{pool}"),
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "INFO",
     }
     for name, value in environment.items():
@@ -103,24 +311,33 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
     monkeypatch.setattr(lookup, "ROOT", tmp_path)
     here = World(source=tmp_path)
     monkeypatch.setattr(clock, "now_ms", lambda: here.now_ms)
-    with mock_aws():
-        _forget()
+    monkeypatch.setattr(clients, "client", cache(lambda service: _Wire(here, service)))
+    _forget()
+    if aws - {"dynamodb"}:
+        moto_api_backend.reset()
         _deploy()
-        yield here
-        _forget()
+    else:
+        boto3_client("dynamodb").delete_table(TableName="runs")
+    _create_table()
+    yield here
+    _forget()
+    aws.clear()
+    aws.update(here.used)
 
 
 def _forget() -> None:
-    for cached in (settings.settings, settings.pools, clients.client, lookup._decorated):
+    for cached in (settings.settings, settings.pools, lookup._decorated):
         cached.cache_clear()
     events.logger.cache_clear()
     events._user_logger.cache_clear()
+    for name in (STACK, f"{STACK}-user"):  # Powertools keeps a logger's first handler and stdout
+        logging.Logger.manager.loggerDict.pop(name, None)
     for name in [it for it in sys.modules if it.split(".")[0] in ("actions", "completions")]:
         del sys.modules[name]
 
 
-def _deploy() -> None:
-    boto3.client("dynamodb").create_table(
+def _create_table() -> None:
+    boto3_client("dynamodb").create_table(
         TableName="runs",
         KeySchema=[{"AttributeName": "run", "KeyType": "HASH"}],
         AttributeDefinitions=[
@@ -139,7 +356,10 @@ def _deploy() -> None:
         ],
         BillingMode="PAY_PER_REQUEST",
     )
-    sqs = boto3.client("sqs")
+
+
+def _deploy() -> None:
+    sqs = boto3_client("sqs")
     for queue in (
         "default-work",
         "default-dead-letters",
@@ -149,13 +369,51 @@ def _deploy() -> None:
         "completions",
     ):
         sqs.create_queue(QueueName=f"{STACK}-{queue}")
-    boto3.client("events").create_event_bus(Name=f"{STACK}-events")
-    machine = {"StartAt": "Backoff", "States": {"Backoff": {"Type": "Wait", "Seconds": 1, "End": True}}}
-    boto3.client("stepfunctions").create_state_machine(
-        name=f"{STACK}-default-retrier",
-        definition=json.dumps(machine),
-        roleArn=f"arn:aws:iam::{ACCOUNT}:role/retrier",
-    )
+    boto3_client("events").create_event_bus(Name=f"{STACK}-events")
+    wait = {"Type": "Wait", "Seconds": 1, "End": True}
+    for pool in POOLS:
+        boto3_client("stepfunctions").create_state_machine(
+            name=f"{STACK}-{pool}-retrier",
+            definition=json.dumps({"StartAt": "Backoff", "States": {"Backoff": wait}}),
+            roleArn=f"arn:aws:iam::{ACCOUNT}:role/retrier",
+        )
+
+
+@pytest.fixture
+def logged(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[dict[str, Any]]]:
+    """The lines of JSON logged since the last call, of one event or of all."""
+
+    def lines(event: str | None = None) -> list[dict[str, Any]]:
+        shapes = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return [shape for shape in shapes if event in (None, shape.get("event"))]
+
+    return lines
+
+
+@dataclass(frozen=True)
+class Context:
+    """What Lambda passes beside the event; its remaining times may be a script."""
+
+    remaining: Iterator[int]
+
+    def get_remaining_time_in_millis(self) -> int:
+        return next(self.remaining)
+
+
+@pytest.fixture
+def lambda_context() -> Callable[..., Context]:
+    """A context with 70 seconds left, or with the given milliseconds, the last one for ever."""
+
+    def of(*remaining_ms: int) -> Context:
+        first = remaining_ms or (70_000,)
+        return Context(chain(first, repeat(first[-1])))
+
+    return of
+
+
+@pytest.fixture
+def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
 
 
 @pytest.fixture

@@ -1,0 +1,53 @@
+# Every command of this project. Needs Python 3.11 or newer with venv, Node 20 or newer, make.
+# Nothing is installed outside the checkout: .venv, node_modules, .local.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# The app, the tests and the checks find the checkout's own tools first, whatever is active.
+TOOLS := PATH="$(CURDIR)/$(BIN):$(CURDIR)/node_modules/.bin:$$PATH"
+READY := .venv/.installed node_modules/.installed
+SYNTH := .local/check
+
+export JSII_RUNTIME_PACKAGE_CACHE_ROOT = $(CURDIR)/.local/jsii
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION = 20
+export NODE_NO_WARNINGS = 1
+
+.PHONY: help up down test check clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+up: $(READY) ## start the local AWS and deploy to it; PORT=4577 make up uses another port
+	@$(BIN)/python -m local up
+
+down: ## stop it
+	@! test -e .venv/.installed || $(BIN)/python -m local down
+
+test: $(READY) ## all tests
+	@$(TOOLS) pytest
+
+check: $(READY) ## lint, format, types, template
+	$(TOOLS) ruff check .
+	$(TOOLS) ruff format --check .
+	$(TOOLS) mypy
+	$(TOOLS) cdk synth --quiet --no-notices --output $(SYNTH)
+	$(TOOLS) cfn-lint $(SYNTH)/*.template.json
+
+clean: down ## remove everything that was installed and written here
+	rm -rf .venv node_modules .local
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, but $(PYTHON) is {v[0]}.{v[1]}: PYTHON=<another> make ...")'
+	@$(PYTHON) -m venv .venv
+
+.venv/.installed: requirements.txt pyproject.toml | .venv/bin/python
+	@echo "Installing Python packages into .venv (once, about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+node_modules/.installed: package-lock.json .venv/.installed
+	@$(BIN)/python -m local check-node
+	@echo "Installing the cdk into node_modules ..."
+	@npm ci --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@

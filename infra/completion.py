@@ -1,0 +1,87 @@
+"""What happens after a run has ended: bus, rule, queue, and the function of the handlers.
+
+Only ended runs with an `onComplete` pass the rule. Each hop has a dead-letter queue of its own,
+and `dead_letters.py` looks at the runs named there.
+"""
+
+from aws_cdk import Duration
+from aws_cdk import aws_events as events
+from aws_cdk.aws_events_targets import SqsQueue
+from aws_cdk.aws_lambda_event_sources import SqsEventSource
+from constructs import Construct
+
+from infra import dead_letters
+from infra.config import CompletionsConfig
+from infra.lambdas import Lambdas
+from infra.names import Names
+from infra.queue import queue
+
+
+class Completion(Construct):
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        names: Names,
+        lambdas: Lambdas,
+        config: CompletionsConfig,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.bus = events.EventBus(self, "Bus", event_bus_name=names.part("events"))
+        self.rule_dead_letters = queue(
+            self,
+            "RuleDeadLetters",
+            name=names.dead_letters_of("rule"),
+            function_timeout_seconds=dead_letters.TIMEOUT_SECONDS,
+        )
+        self.dead_letters = queue(
+            self,
+            "DeadLetters",
+            name=names.dead_letters_of("completions"),
+            function_timeout_seconds=dead_letters.TIMEOUT_SECONDS,
+        )
+        self.queue = queue(
+            self,
+            "Queue",
+            name=names.part("completions"),
+            function_timeout_seconds=config.timeout_seconds,
+            dead_letters=self.dead_letters,
+        )
+        events.Rule(
+            self,
+            "Rule",
+            event_bus=self.bus,
+            description="Ended runs that have an onComplete",
+            event_pattern=events.EventPattern(
+                source=["workpool"],
+                detail_type=["Run Ended"],
+                detail={"onComplete": events.Match.exists()},
+            ),
+            targets=[
+                SqsQueue(
+                    self.queue,
+                    message=events.RuleTargetInput.from_event_path("$.detail"),
+                    dead_letter_queue=self.rule_dead_letters,
+                    # EventBridge's maxima: giving up early gains nothing.
+                    max_event_age=Duration.hours(24),
+                    retry_attempts=185,
+                )
+            ],
+        )
+        self.function = lambdas.function(
+            self,
+            name=names.part("completion"),
+            handler="handlers.completion.handler",
+            description="Calls the completion handlers, each once in effect",
+            timeout_seconds=config.timeout_seconds,
+            memory_mb=config.memory_mb,
+        )
+        self.function.add_event_source(
+            SqsEventSource(
+                self.queue,
+                batch_size=10,
+                report_batch_item_failures=True,
+                max_concurrency=config.max_concurrency,
+            )
+        )

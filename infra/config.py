@@ -1,0 +1,231 @@
+"""What a deployer may write into `cdk.json`, its defaults, and every bound of it.
+
+Standard library only, no CDK: it checks a mapping and returns frozen dataclasses, or raises one
+ConfigMistakes that names all mistakes at once. Called by `app.py`; the constructs only read it.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from infra.fields import Fields
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
+MAX_POOLS = 16
+
+#: What Lambda keeps unreserved in every account and region.
+UNRESERVED_CONCURRENCY = 100
+
+#: An environment holds 4 KB, values and names together; the rest is for the stack's own.
+ENVIRONMENT_BYTES = 3000
+
+
+class ConfigMistakes(Exception):
+    """All that is wrong with the configuration, one mistake a line."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(["cdk.json's context cannot be deployed:", *mistakes]))
+        self.mistakes = tuple(mistakes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmsConfig:
+    """When a pool alarms."""
+
+    oldest_due_ms: int
+    permanent_failure_rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionsConfig:
+    """The function that runs the completion handlers of all pools."""
+
+    timeout_seconds: int
+    memory_mb: int
+    max_concurrency: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """One pool, every default filled in."""
+
+    name: str
+    max_parallelism: int
+    initial_backoff_ms: float
+    base: float
+    max_retries: int
+    stats_window_ms: int
+    log_level: str
+    action_timeout_seconds: int
+    memory_mb: int
+    retention_seconds: int
+    lambda_actions: tuple[str, ...]
+    environment: dict[str, str]
+    policies: tuple[str, ...]
+    tables: tuple[str, ...]
+    alarms: AlarmsConfig
+
+    def for_functions(self) -> dict[str, Any]:
+        """What the functions know of the pool: its entry in the asset's pools.json."""
+        return {
+            "maxParallelism": self.max_parallelism,
+            "initialBackoffMs": self.initial_backoff_ms,
+            "base": self.base,
+            "maxRetries": self.max_retries,
+            "statsWindowMs": self.stats_window_ms,
+            "actionTimeoutSeconds": self.action_timeout_seconds,
+            "retentionSeconds": self.retention_seconds,
+            "lambdaActions": list(self.lambda_actions),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkpoolConfig:
+    """The whole deployment."""
+
+    stack_name: str
+    log_level: str
+    reserved_concurrency: bool
+    account_concurrency: int
+    alarm_topic_arn: str | None
+    tracing: bool
+    completions: CompletionsConfig
+    pools: tuple[PoolConfig, ...]
+
+    @classmethod
+    def from_context(cls, context: Mapping[str, Any], *, log_level: str) -> "WorkpoolConfig":
+        """The configuration in a CDK context. Raises ConfigMistakes.
+
+        A value given by `cdk -c` is a string and is parsed as JSON. Keys with a colon or a slash
+        are the CDK's own (feature flags, caches) and are left alone.
+        """
+        mistakes: list[str] = []
+        own = {key: value for key, value in context.items() if not re.search("[:/]", key)}
+        fields = Fields("", own, mistakes, typed=False)
+        config = cls(
+            # So long that the longest name built on it fits into Lambda's 64 characters.
+            stack_name=fields.text("stackName", r"[A-Za-z][A-Za-z0-9-]{0,21}", "Workpool"),
+            log_level=log_level,
+            reserved_concurrency=fields.flag("reservedConcurrency", True),
+            account_concurrency=fields.integer("accountConcurrency", 1, 1_000_000, 1000),
+            alarm_topic_arn=fields.text_or_null("alarmTopicArn", r"arn:[a-z-]+:sns:\S+"),
+            tracing=fields.flag("tracing", False),
+            completions=_completions(fields.part("completions")),
+            pools=_pools(fields, log_level),
+        )
+        fields.refuse_the_rest()
+        # What compares fields with each other would only repeat the mistakes in them.
+        if not mistakes:
+            mistakes += _concurrency_mistakes(config)
+        if mistakes:
+            raise ConfigMistakes(mistakes)
+        return config
+
+
+def default_log_level(given: str | None) -> tuple[str, str | None]:
+    """The log level that the environment asks for, and a warning if it asks for none there is."""
+    if not given:
+        return "INFO", None
+    if given in LOG_LEVELS:
+        return given, None
+    allowed = ", ".join(LOG_LEVELS)
+    return "INFO", f"IDEMPOTENT_WORKPOOL_LOG_LEVEL must be one of {allowed}, got {given!r}: INFO"
+
+
+def pascal_case(pool: str) -> str:
+    """A pool's name as it stands in the stack's outputs: `order-mails` is `OrderMails`."""
+    return "".join(word.capitalize() for word in pool.split("-"))
+
+
+def _completions(fields: Fields) -> CompletionsConfig:
+    completions = CompletionsConfig(
+        timeout_seconds=fields.integer("timeoutSeconds", 1, 900, 60),
+        memory_mb=fields.integer("memoryMb", 128, 10240, 256),
+        # 2 to 1000 is what Lambda accepts as the limit of a queue's mapping.
+        max_concurrency=fields.integer("maxConcurrency", 2, 1000, 10),
+    )
+    fields.refuse_the_rest()
+    return completions
+
+
+def _pools(fields: Fields, log_level: str) -> tuple[PoolConfig, ...]:
+    pools = fields.part("pools")
+    if not 1 <= len(pools.given) <= MAX_POOLS:
+        fields.mistake("pools", f"must hold 1 to {MAX_POOLS} pools, got {len(pools.given)}")
+    names: dict[str, str] = {}
+    configs = []
+    for name in pools.given:
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
+            pools.mistake(name, "is no name for a pool: it must match [a-z][a-z0-9-]{0,31}")
+        twin = names.setdefault(pascal_case(name), name)
+        if twin != name:
+            pools.mistake(
+                name,
+                f"stands in the outputs as {pascal_case(name)}, and so does {twin}: rename one",
+            )
+        configs.append(_pool(name, pools.part(name), log_level))
+    return tuple(configs)
+
+
+def _pool(name: str, fields: Fields, log_level: str) -> PoolConfig:
+    alarms = fields.part("alarms")
+    pool = PoolConfig(
+        name=name,
+        max_parallelism=fields.integer("maxParallelism", 1, 1000, None),
+        initial_backoff_ms=fields.number("initialBackoffMs", 25, math.inf, 250),
+        base=fields.number("base", 1, math.inf, 2),
+        max_retries=fields.integer("maxRetries", 0, 1000, 4),
+        stats_window_ms=fields.integer("statsWindowMs", 1000, 3_600_000, 300_000),
+        log_level=fields.choice("logLevel", LOG_LEVELS, log_level),
+        action_timeout_seconds=fields.integer("actionTimeoutSeconds", 1, 890, 60),
+        memory_mb=fields.integer("memoryMb", 128, 10240, 256),
+        retention_seconds=fields.integer("retentionSeconds", 60, 31_536_000, 86_400),
+        lambda_actions=fields.texts("lambdaActions", r"[A-Za-z0-9_-]{1,64}"),
+        environment=_environment(fields.part("environment")),
+        policies=fields.texts("policies", r"arn:[a-z-]+:iam::([0-9]{12}|aws):policy/\S+"),
+        tables=fields.texts("tables", r"[A-Za-z0-9_.-]{3,255}"),
+        alarms=AlarmsConfig(
+            oldest_due_ms=alarms.integer("oldestDueMs", 1000, 1_209_600_000, 900_000),
+            permanent_failure_rate=alarms.number("permanentFailureRate", 0, 1, 0.05),
+        ),
+    )
+    alarms.refuse_the_rest()
+    fields.refuse_the_rest()
+    return pool
+
+
+def _environment(fields: Fields) -> dict[str, str]:
+    reserved = r"(WORKPOOL_|IDEMPOTENT_WORKPOOL_|AWS_|LAMBDA_).*"
+    environment = {}
+    for name in fields.given:
+        if re.fullmatch(reserved, name):
+            fields.mistake(name, "is a name that the stack or Lambda sets itself: choose another")
+        elif not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]+", name):
+            fields.mistake(name, "is no name of a variable: it must match [A-Za-z][A-Za-z0-9_]+")
+        environment[name] = fields.text(name, None, "")
+    size = sum(len(f"{name}{value}".encode()) for name, value in environment.items())
+    if size > ENVIRONMENT_BYTES:
+        fields.mistake("", f"must be <= {ENVIRONMENT_BYTES} bytes in all, got {size}")
+    return environment
+
+
+def _concurrency_mistakes(config: WorkpoolConfig) -> list[str]:
+    if not config.reserved_concurrency:
+        return [
+            f"pools.{pool.name}.maxParallelism must be >= 2 while reservedConcurrency is false, "
+            "got 1: the limit of a queue's mapping, which then is the only bound, starts at 2"
+            for pool in config.pools
+            if pool.max_parallelism == 1
+        ]
+    reserved = sum(pool.max_parallelism for pool in config.pools)
+    available = config.account_concurrency - UNRESERVED_CONCURRENCY
+    if reserved <= available:
+        return []
+    return [
+        f"pools: the sum of maxParallelism must be <= {available} (accountConcurrency "
+        f"{config.account_concurrency} less the {UNRESERVED_CONCURRENCY} that Lambda keeps "
+        f"unreserved), got {reserved}: lower it, or raise the account's quota for concurrent "
+        "executions and then accountConcurrency, or set reservedConcurrency to false"
+    ]

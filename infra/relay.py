@@ -1,0 +1,97 @@
+"""The relay: the only reader of the runs table's stream, and the queue of what it owes.
+
+Turns a change of state into the hint it calls for. What it cannot relay now waits as a run key
+in the retry queue, whose function looks at the run again.
+"""
+
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk.aws_lambda_event_sources import DynamoEventSource, SqsDlq, SqsEventSource
+from constructs import Construct
+
+from infra import dead_letters
+from infra.lambdas import Lambdas
+from infra.names import Names
+from infra.queue import queue
+
+TIMEOUT_SECONDS = 60
+
+_OPEN = ["enqueued", "scheduled", "running"]
+_ENDED = ["completed", "canceled"]
+
+
+def _change(*, old: list[str], new: list[str]) -> dict[str, object]:
+    images = {"OldImage": {"kind": {"S": old}}, "NewImage": {"kind": {"S": new}}}
+    return {"eventName": ["MODIFY"], "dynamodb": images}
+
+
+#: What of the stream the relay is invoked for. A claim (to running) calls for no hint, and no
+#: more do writes to an ended run; an ended run that is open again is an expired one, overwritten.
+CHANGES = (
+    {"eventName": ["INSERT"]},
+    _change(old=_OPEN, new=["enqueued", "scheduled", *_ENDED]),
+    _change(old=_ENDED, new=["enqueued", "scheduled"]),
+)
+
+
+class Relay(Construct):
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        names: Names,
+        lambdas: Lambdas,
+        runs: dynamodb.Table,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.dead_letters = queue(
+            self,
+            "DeadLetters",
+            name=names.dead_letters_of("relay-retry"),
+            function_timeout_seconds=dead_letters.TIMEOUT_SECONDS,
+        )
+        self.retry_queue = queue(
+            self,
+            "RetryQueue",
+            name=names.part("relay-retry"),
+            function_timeout_seconds=TIMEOUT_SECONDS,
+            dead_letters=self.dead_letters,
+        )
+        self.function = lambdas.function(
+            self,
+            name=names.part("relay"),
+            handler="handlers.relay.handler",
+            description="Turns a run's change of state into its next hint",
+            timeout_seconds=TIMEOUT_SECONDS,
+        )
+        self.retry_function = lambdas.function(
+            self,
+            "RetryFunction",
+            name=names.part("relay-retry"),
+            handler="handlers.relay_retry.handler",
+            description="Looks again at runs whose hint the relay could not send",
+            timeout_seconds=TIMEOUT_SECONDS,
+        )
+        self.function.add_event_source(
+            DynamoEventSource(
+                runs,
+                starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+                batch_size=100,
+                filters=[lambda_.FilterCriteria.filter(change) for change in CHANGES],
+                # A batch fails only if nothing could be sent, not even to the retry queue. It is
+                # halved to find a poisonous record; after so many tries its position in the
+                # stream goes to a queue that a person reads.
+                bisect_batch_on_error=True,
+                retry_attempts=100,
+                on_failure=SqsDlq(queue(self, "Failures", name=names.part("relay-failures"))),
+            )
+        )
+        self.retry_function.add_event_source(
+            SqsEventSource(
+                self.retry_queue,
+                batch_size=10,
+                report_batch_item_failures=True,
+                max_concurrency=2,  # what it repeats was refused for being too much
+            )
+        )

@@ -1,0 +1,56 @@
+"""The tables: runs, which are the truth of the pool, and the counters about them.
+
+Both outlive the stack (RETAIN) and can be put back to any second of the last 35 days. Which part
+may do what with them is said in `stack.py`.
+"""
+
+from aws_cdk import RemovalPolicy
+from aws_cdk import aws_dynamodb as dynamodb
+from constructs import Construct
+
+OPEN_INDEX = "open"
+
+
+class Storage(Construct):
+    def __init__(self, scope: Construct, construct_id: str) -> None:
+        super().__init__(scope, construct_id)
+
+        # Written by submit, consumers and completion; its stream is read by the relay alone.
+        self.runs = dynamodb.Table(
+            self,
+            "Runs",
+            partition_key=_key("run"),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES,
+            time_to_live_attribute="expiresAt",
+            point_in_time_recovery_specification=_POINT_IN_TIME,
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+        # Sparse: a run is in it until its completion is done. Sharded, since a hot index key
+        # would throttle the table; keys only, since whoever walks it reads the item anyway.
+        self.runs.add_global_secondary_index(
+            index_name=OPEN_INDEX,
+            partition_key=_key("open"),
+            sort_key=_key("enqueuedAt", dynamodb.AttributeType.NUMBER),
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+        )
+
+        self.stats = dynamodb.Table(
+            self,
+            "Stats",
+            partition_key=_key("pk"),
+            sort_key=_key("sk"),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            time_to_live_attribute="expiresAt",
+            point_in_time_recovery_specification=_POINT_IN_TIME,
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+
+
+_POINT_IN_TIME = dynamodb.PointInTimeRecoverySpecification(point_in_time_recovery_enabled=True)
+
+
+def _key(
+    name: str, kind: dynamodb.AttributeType = dynamodb.AttributeType.STRING
+) -> dynamodb.Attribute:
+    return dynamodb.Attribute(name=name, type=kind)

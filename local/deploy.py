@@ -1,0 +1,137 @@
+"""The real `cdk bootstrap` and `cdk deploy`, pointed at an emulator, and what they deployed.
+
+It must not change the project it deploys: everything written goes to the emulator's directory.
+The commands and the end-to-end tests call it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from botocore.exceptions import ClientError
+
+from local.emulator import ACCOUNT, REGION, Emulator, inherited_environment
+from local.errors import LocalError
+from local.failure import deploy_failure
+from local.gaps import apply_reserved_concurrency, reserved_concurrency
+from local.node import CHECKOUT, cdk_command
+
+_TIMEOUT_S = 900
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    emulator: Emulator
+    stack: str
+    outputs: Mapping[str, str]
+
+    @property
+    def api_url(self) -> str:
+        """The HTTP API at an address that resolves everywhere, which `*.localhost` does not."""
+        url = urlsplit(self.outputs["ApiUrl"])
+        api = (url.hostname or "").partition(".")[0]
+        stage = quote(url.path.strip("/") or "$default")
+        return f"{self.emulator.endpoint}/_aws/execute-api/{api}/{stage}"
+
+    def environment(self) -> dict[str, str]:
+        """What a program needs to use the deployed stack: the content of `.local/env`."""
+        return {
+            **self.emulator.client_environment(),
+            "WORKPOOL_STACK": self.stack,
+            "WORKPOOL_API_URL": self.api_url,
+            "WORKPOOL_RUNS_TABLE": self.outputs["RunsTableName"],
+            "WORKPOOL_SUBMIT_FUNCTION": self.outputs["SubmitFunctionName"],
+        }
+
+
+def bootstrap(*, emulator: Emulator) -> None:
+    """What an account needs once before its first deploy; nothing if it was done."""
+    if _bootstrapped(emulator):
+        return
+    _cdk(
+        ["bootstrap", f"aws://{ACCOUNT}/{REGION}"],
+        emulator=emulator,
+        project=emulator.directory,  # not the project: bootstrapping needs no synthesis
+        log=emulator.directory / "bootstrap.log",
+    )
+
+
+def deploy(
+    *, project: Path, emulator: Emulator, context: Mapping[str, object] | None = None
+) -> Deployment:
+    """Bootstraps if need be and deploys the one stack of `project`.
+
+    `context` is given as `-c`; what is no string becomes JSON.
+    """
+    bootstrap(emulator=emulator)
+    outputs = emulator.directory / "outputs.json"
+    arguments = ["deploy", "--require-approval", "never", "--progress", "events"]
+    arguments += ["--outputs-file", str(outputs), "--output", str(emulator.directory / "cdk.out")]
+    for name, value in (context or {}).items():
+        text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        arguments += ["--context", f"{name}={text}"]
+    outputs.unlink(missing_ok=True)
+    log = emulator.directory / "deploy.log"
+    before = reserved_concurrency(emulator)
+    _cdk(arguments, emulator=emulator, project=project, log=log)
+    [(stack, values)] = json.loads(outputs.read_text()).items()
+    apply_reserved_concurrency(emulator, stack=stack, before=before.get(stack, {}))
+    return Deployment(emulator=emulator, stack=stack, outputs=values)
+
+
+def _bootstrapped(emulator: Emulator) -> bool:
+    try:
+        answer = emulator.client("cloudformation").describe_stacks(StackName="CDKToolkit")
+    except ClientError:  # there is none
+        return False
+    return str(answer["Stacks"][0]["StackStatus"]).endswith("_COMPLETE")
+
+
+def _cdk(arguments: Sequence[str], *, emulator: Emulator, project: Path, log: Path) -> None:
+    task = f"cdk {arguments[0]}"
+    command = [*cdk_command(), *arguments, "--no-color", "--no-notices", "--ci"]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            command,
+            cwd=project,
+            env=_cdk_environment(emulator),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that the app it runs can be ended with it
+        )
+        try:
+            code = process.wait(_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise LocalError(f"{task} did not end within {_TIMEOUT_S} s. Its log: {log}") from None
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if code:
+        reason = deploy_failure(log.read_text(errors="replace"))
+        raise LocalError(f"{task} failed: {reason}\nIts log: {log}")
+
+
+def _cdk_environment(emulator: Emulator) -> dict[str, str]:
+    here = Path(sys.executable).parent  # `app` in cdk.json must find this interpreter
+    return {
+        "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(CHECKOUT / ".local" / "jsii"),
+        **inherited_environment(),
+        **emulator.client_environment(),
+        "PATH": os.pathsep.join([str(here), os.environ.get("PATH", os.defpath)]),
+        "CDK_DEFAULT_ACCOUNT": ACCOUNT,
+        "CDK_DEFAULT_REGION": REGION,
+        "CDK_HOME": str(emulator.directory / "cdk"),
+        "CDK_DISABLE_CLI_TELEMETRY": "true",
+        "CDK_DISABLE_VERSION_CHECK": "1",
+        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
+        "NODE_NO_WARNINGS": "1",
+    }

@@ -1,0 +1,272 @@
+"""One emulator: a ministack process and its Lambda workers, with all its files in one directory.
+
+It touches no process but its own, no port outside 127.0.0.1, no file outside its directory.
+The commands, the deploy and the end-to-end tests call it.
+"""
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+from botocore.config import Config
+
+from local.errors import LocalError
+
+ACCOUNT = "000000000000"
+REGION = "us-east-1"
+DEFAULT_PORT = 4566
+
+_KEY = "local"  # the emulator takes any
+
+# Which emulator a process belongs to. Lambda workers inherit it, so the process table alone tells
+# what runs. A pid file could be stale, or name what is another program by now.
+_MARK = "WORKPOOL_LOCAL_DIRECTORY"
+
+_START_TIMEOUT_S = 60
+_STOP_TIMEOUT_S = 10
+
+
+class Emulator:
+    """The emulator of one directory. Two directories are two emulators that share nothing.
+
+    Without `port` it is the port of the one that already runs here, else 4566. `environment` holds
+    further settings of ministack, such as PERSIST_STATE.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory.resolve()
+        self.port = port or self._running_port() or DEFAULT_PORT
+        self._environment = dict(environment or {})
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "emulator.log"
+
+    @property
+    def running(self) -> bool:
+        return self._server() is not None
+
+    @property
+    def pid(self) -> int | None:
+        server = self._server()
+        return server.pid if server else None
+
+    def start(self) -> bool:
+        """Returns when it answers. False: it already ran and was left as it is."""
+        if self.running:
+            if self._running_port() != self.port:
+                raise LocalError(
+                    f"The emulator already runs on port {self._running_port()}, not {self.port}. "
+                    "Stop it first: make down"
+                )
+            return False
+        self.stop()  # workers of one that was killed
+        _require_free(self.port)
+        self._temporary.mkdir(parents=True)
+        try:
+            with self.log.open("wb") as log:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-m", "ministack"],
+                    cwd=self.directory,
+                    env=self._server_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C in the terminal is not for it
+                )
+            self._wait_until_healthy(self._child)
+        except BaseException:
+            self.stop()
+            raise
+        return True
+
+    def stop(self) -> bool:
+        """Ends the server and every worker. False: nothing ran.
+
+        The server goes first and gets time to save its state; it may still start workers meanwhile.
+        """
+        stopped = False
+        if server := self._server():
+            stopped = True
+            _send(server, signal.SIGTERM)
+            deadline = time.monotonic() + _STOP_TIMEOUT_S
+            while self.running and time.monotonic() < deadline:
+                time.sleep(0.02)
+        while left := self._processes():
+            stopped = True
+            for process in left:
+                _send(process, signal.SIGKILL)
+            time.sleep(0.02)
+        if self._child:
+            self._child.wait()
+            self._child = None
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        return stopped
+
+    def client_environment(self) -> dict[str, str]:
+        """What an AWS client needs in its environment to talk to this emulator."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": _KEY,
+            "AWS_SECRET_ACCESS_KEY": _KEY,
+        }
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this emulator, whatever the environment says; it repeats nothing."""
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=_KEY,
+            aws_secret_access_key=_KEY,
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+
+    def connected_from(self, port: int) -> int | None:
+        """The process of this emulator that holds the local end of a connection at that port."""
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                if any(it.laddr[1:] == (port,) for it in process.net_connections("tcp")):
+                    return process.pid
+        return None
+
+    @property
+    def _temporary(self) -> Path:
+        return self.directory / "tmp"
+
+    def _server_environment(self) -> dict[str, str]:
+        return {
+            **inherited_environment(),
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.port),
+            "IOT_MTLS_ENABLED": "0",  # else it listens on 0.0.0.0:8883
+            "MINISTACK_REGION": REGION,
+            "MINISTACK_ACCOUNT_ID": ACCOUNT,
+            "STATE_DIR": str(self.directory / "state"),
+            "S3_DATA_DIR": str(self.directory / "state" / "s3"),
+            "TMPDIR": str(self._temporary),
+            **self._environment,
+            _MARK: str(self.directory),
+        }
+
+    def _wait_until_healthy(self, child: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not _healthy(self.port):
+            if child.poll() is not None:
+                last = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
+                raise LocalError(f"The emulator ended at its start: {last}\nIts log: {self.log}")
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"The emulator did not answer within {_START_TIMEOUT_S} s. Its log: {self.log}"
+                )
+            time.sleep(0.05)
+
+    def _processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):  # gone meanwhile, or another user's
+                if process.environ().get(_MARK) == str(self.directory):
+                    found.append(process)
+        return found
+
+    def _server(self) -> psutil.Process | None:
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline()[1:] == ["-m", "ministack"]:
+                    return process
+        return None
+
+    def _running_port(self) -> int | None:
+        if server := self._server():
+            with contextlib.suppress(psutil.Error):
+                return int(server.environ()["GATEWAY_PORT"])
+        return None
+
+
+def inherited_environment() -> dict[str, str]:
+    """This process's environment without what would lead a child to another AWS or other code."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "PYTHON", "WORKPOOL_"))
+    }
+    return {
+        **kept,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
+    }
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(psutil.Error):
+        process.send_signal(number)
+
+
+def _healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/_ministack/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _require_free(port: int) -> None:
+    if _free(port):
+        return
+    other = next((candidate for candidate in range(port + 1, port + 100) if _free(candidate)), None)
+    way_out = f", or choose another: PORT={other} make up" if other else ""
+    raise LocalError(f"Port {port} is taken{_holder(port)}. Free it{way_out}")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            return False
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+    return True
+
+
+def _holder(port: int) -> str:
+    with contextlib.suppress(psutil.Error):  # the system may not tell
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN
+            if listens and connection.laddr[1:] == (port,) and connection.pid:
+                command = " ".join(psutil.Process(connection.pid).cmdline())
+                return f" by process {connection.pid}: {command[:200]}"
+    return ""

@@ -1,0 +1,145 @@
+"""The stack under test as a caller sees it: over the SDK, over HTTP, and its tables and logs.
+
+It only talks to the emulator that conftest.py started; it knows nothing of the project's own code.
+"""
+
+import http.client
+import json
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from local import Deployment
+from local.emulator import REGION
+
+T = TypeVar("T")
+ENDED = ("completed", "canceled")
+
+
+class Deployed:
+    def __init__(self, deployment: Deployment) -> None:
+        self.name = deployment.stack
+        self.outputs = deployment.outputs
+        self.region = REGION
+        self.endpoint = deployment.emulator.endpoint
+        self.api_url = deployment.api_url
+        self.environment = deployment.environment()
+        self._emulator = deployment.emulator
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self._emulator.client(service)
+        return self._clients[service]
+
+    def submit(self, payload: dict[str, Any]) -> Any:
+        """What the submit function answers; RuntimeError with its errorMessage."""
+        answer = self.client("lambda").invoke(
+            FunctionName=self.outputs["SubmitFunctionName"], Payload=json.dumps(payload)
+        )
+        with answer["Payload"] as stream:
+            shape = json.loads(stream.read())
+        if "FunctionError" in answer:
+            raise RuntimeError(shape["errorMessage"])
+        return shape
+
+    def http(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """A signed request: status and JSON. Bytes are sent as they are."""
+        return self._http(method, path, body, signed=True)
+
+    def unsigned(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        return self._http(method, path, body, signed=False)
+
+    def status(self, pool: str, run_id: str) -> dict[str, Any]:
+        _, shape = self.http("GET", f"/pools/{pool}/runs/{run_id}")
+        return dict(shape)
+
+    def wait(
+        self,
+        pool: str,
+        run_id: str,
+        timeout: float = 30,
+        until: Callable[[dict[str, Any]], bool] = lambda status: status["kind"] in ENDED,
+    ) -> dict[str, Any]:
+        """The first status that `until` accepts; by default the run's end."""
+        return self.until(lambda: self.status(pool, run_id), until, timeout)
+
+    def until(self, read: Callable[[], T], good: Callable[[T], bool], timeout: float = 30) -> T:
+        deadline = time.monotonic() + timeout
+        while not good(value := read()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"still {value!r} after {timeout} s")
+            time.sleep(0.1)
+        return value
+
+    def item(self, pool: str, run_id: str) -> dict[str, Any]:
+        """The run's item as DynamoDB holds it."""
+        answer = self.client("dynamodb").get_item(
+            TableName=self.outputs["RunsTableName"],
+            Key={"run": {"S": f"{pool}#{run_id}"}},
+            ConsistentRead=True,
+        )
+        return dict(answer["Item"])
+
+    def count_runs(self) -> int:
+        pages = self.client("dynamodb").get_paginator("scan")
+        table = self.outputs["RunsTableName"]
+        return sum(page["Count"] for page in pages.paginate(TableName=table, Select="COUNT"))
+
+    def depth(self, queue_url: str) -> int:
+        """Messages that wait; not those in flight or hidden until their next delivery."""
+        name = "ApproximateNumberOfMessages"
+        answer = self.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=[name])
+        return int(answer["Attributes"][name])
+
+    def settled(self, pool: str, run_id: str) -> None:
+        """Returns when no message waits in the pool's queues and the run's item rests: a second."""
+        queues = [self._queue(f"{self.name}-{pool}-work"), self._queue(f"{self.name}-completions")]
+        seen: list[tuple[int, dict[str, Any]]] = []
+
+        def look() -> int:
+            now = (sum(map(self.depth, queues)), self.item(pool, run_id))
+            if now[0] or seen[-1:] != [now]:
+                seen.clear()
+            seen.append(now)
+            return len(seen)
+
+        self.until(look, lambda same: same > 10)
+
+    def logs(self, function_name: str) -> list[dict[str, Any]]:
+        """What the function printed as JSON, oldest first."""
+        about = self.client("lambda").get_function_configuration(FunctionName=function_name)
+        group = about.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{function_name}"
+        pages = self.client("logs").get_paginator("filter_log_events")
+        events = [it for page in pages.paginate(logGroupName=group) for it in page["events"]]
+        lines = [it["message"] for it in sorted(events, key=lambda it: it["timestamp"])]
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def _queue(self, name: str) -> str:
+        return str(self.client("sqs").get_queue_url(QueueName=name)["QueueUrl"])
+
+    @cached_property
+    def _signer(self) -> SigV4Auth:
+        return SigV4Auth(Credentials("local", "local"), "execute-api", self.region)
+
+    def _http(self, method: str, path: str, body: Any, *, signed: bool) -> tuple[int, Any]:
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body)
+        request = AWSRequest(method, self.api_url + path, data=data)
+        request.headers["Content-Type"] = "application/json"
+        if signed:
+            self._signer.add_auth(request)
+        url = urlsplit(self.api_url + path)
+        connection = http.client.HTTPConnection(url.netloc, timeout=60)
+        try:
+            target = f"{url.path}?{url.query}" if url.query else url.path
+            connection.request(method, target, data, dict(request.headers.items()))
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()

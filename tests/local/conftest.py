@@ -1,0 +1,58 @@
+"""A deployable project of one queue, without the CDK's library: its app writes the assembly itself.
+
+That makes a real `cdk deploy` of it a matter of a second.
+"""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local import Emulator
+
+APP = """
+import json, os, pathlib, sys
+settings = json.loads(os.environ["CDK_CONTEXT_JSON"])
+if settings.get("mistake"):
+    raise ValueError("2 mistakes in cdk.json:\\n  maxParallelism must be >= 1, got 0\\n  no pool")
+if settings.get("exits"):
+    sys.exit("cdk.json: maxParallelism must be >= 1, got 0")
+out = pathlib.Path(os.environ["CDK_OUTDIR"])
+queue = {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": settings["visibility"]}}
+outputs = {"ApiUrl": "http://abc123.execute-api.localhost:1", "RunsTableName": "runs",
+           "SubmitFunctionName": "submit", "QueueUrl": {"Ref": "Queue"}}
+template = {"Resources": {"Queue": queue},
+            "Outputs": {name: {"Value": value} for name, value in outputs.items()}}
+(out / "Tiny.template.json").write_text(json.dumps(template))
+(out / "manifest.json").write_text(json.dumps({"version": "36.0.0", "artifacts": {"Tiny": {
+    "type": "aws:cloudformation:stack", "environment": "aws://unknown-account/unknown-region",
+    "properties": {"templateFile": "Tiny.template.json", "stackName": "Tiny"}}}}))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "app.py").write_text(APP)
+    cdk = {"app": "python3 app.py", "context": {"visibility": 30}}
+    (project / "cdk.json").write_text(json.dumps(cdk))
+    return project
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, free_port: int) -> Iterator[Emulator]:
+    emulator = Emulator(directory=tmp_path / "emulator", port=free_port)
+    try:
+        yield emulator
+    finally:
+        emulator.stop()

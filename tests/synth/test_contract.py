@@ -1,0 +1,182 @@
+"""Where the two trees meet: handlers, environment, pools file, state machine; and where not."""
+
+import ast
+import importlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.config import WorkpoolConfig
+from infra.lambdas import LAYER_DISTRIBUTIONS, staged_functions, staged_layer
+from infra.retrier import DEFINITION
+
+ROOT = Path(__file__).parents[2]
+FUNCTION = "AWS::Lambda::Function"
+
+
+def handlers(resources: Any) -> set[str]:
+    return {function["Handler"] for function in resources.of(FUNCTION).values()}
+
+
+def test_every_handler_of_the_template_is_a_callable_in_functions(resources: Any) -> None:
+    assert len(handlers(resources)) == 7
+    for handler in handlers(resources):
+        module, _, function = handler.rpartition(".")
+        loaded = importlib.import_module(module)
+        assert Path(str(loaded.__file__)).is_relative_to(ROOT / "functions")
+        assert callable(getattr(loaded, function)), handler
+
+
+def test_the_environment_that_is_set_is_the_one_that_is_read(resources: Any) -> None:
+    settings = importlib.import_module("workpool.settings")
+    for function in resources.of(FUNCTION).values():
+        assert set(function["Environment"]["Variables"]) == settings.ENVIRONMENT
+
+
+def test_a_pools_own_environment_reaches_its_consumer_alone(make_resources: Any) -> None:
+    settings = importlib.import_module("workpool.settings")
+    pools = {
+        "a": {"maxParallelism": 1, "environment": {"GREETING": "hello"}, "logLevel": "DEBUG"},
+        "b": {"maxParallelism": 1},
+    }
+    resources = make_resources({"pools": pools})
+    for function in resources.of(FUNCTION).values():
+        variables = function["Environment"]["Variables"]
+        own = function["FunctionName"] == "Workpool-a-consumer"
+        assert set(variables) - settings.ENVIRONMENT == ({"GREETING"} if own else set())
+        assert variables["IDEMPOTENT_WORKPOOL_LOG_LEVEL"] == ("DEBUG" if own else "INFO")
+
+
+def test_names_by_pool_leave_the_pool_to_be_filled_in(resources: Any) -> None:
+    _, function = resources.named(FUNCTION, "Workpool-submit")
+    variables = function["Environment"]["Variables"]
+    for name, end in (
+        ("WORKPOOL_WORK_QUEUE", "/Workpool-{pool}-work"),
+        ("WORKPOOL_DEAD_LETTER_QUEUE", "/Workpool-{pool}-dead-letters"),
+        ("WORKPOOL_PARKED_QUEUE", "/Workpool-{pool}-parked"),
+        ("WORKPOOL_RETRIER", ":stateMachine:Workpool-{pool}-retrier"),
+        ("WORKPOOL_RELAY_RETRY_QUEUE", "/Workpool-relay-retry"),
+    ):
+        assert variables[name]["Fn::Join"][1][-1] == end
+    queues = {queue["QueueName"] for queue in resources.of("AWS::SQS::Queue").values()}
+    machines = resources.of("AWS::StepFunctions::StateMachine").values()
+    assert {"Workpool-default-work", "Workpool-default-parked", "Workpool-relay-retry"} <= queues
+    assert {machine["StateMachineName"] for machine in machines} == {"Workpool-default-retrier"}
+
+
+def test_the_asset_holds_the_packages_and_the_pools_and_nothing_compiled(tmp_path: Path) -> None:
+    (tmp_path / "actions" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "actions" / "__pycache__" / "mine.cpython-311.pyc").touch()
+    (tmp_path / "actions" / "mine.py").write_text("x = 1\n")
+    (tmp_path / "pools.json").write_text("left from elsewhere")
+    config = WorkpoolConfig.from_context(
+        {"pools": {"default": {"maxParallelism": 3}}}, log_level="INFO"
+    )
+    staged = staged_functions(tmp_path, config.pools)
+    files = {str(path.relative_to(staged)) for path in staged.rglob("*") if path.is_file()}
+    assert files == {"actions/mine.py", "pools.json"}
+    assert json.loads((staged / "pools.json").read_text())["default"]["maxParallelism"] == 3
+
+
+def test_the_layer_holds_powertools_and_what_it_imports_and_no_sdk() -> None:
+    packages = {path.name for path in (staged_layer() / "python").iterdir()}
+    assert {"aws_lambda_powertools", "jmespath", "typing_extensions.py"} <= packages
+    assert not {name for name in packages if name.startswith(("boto", "pydantic"))}
+    assert not list(staged_layer().rglob("*.pyc"))
+    assert not list(staged_layer().rglob("*.so"))
+    assert len([name for name in packages if name.endswith(".dist-info")]) == len(
+        LAYER_DISTRIBUTIONS
+    )
+
+
+# The state machine
+
+
+def test_the_retriers_definition_is_valid(tmp_path: Path, resources: Any) -> None:
+    validator = ROOT / "node_modules" / ".bin" / "asl-validator"
+    if not validator.exists():
+        pytest.fail(
+            "asl-validator is missing: `make test` installs it into node_modules, as does `npm ci`"
+        )
+    (machine,) = resources.of("AWS::StepFunctions::StateMachine").values()
+    definition = machine["DefinitionString"].replace("${Partition}", "aws")
+    path = tmp_path / "retrier.asl.json"
+    path.write_text(definition)
+    ran = subprocess.run(
+        [str(validator), "--json-path", str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_retrier_is_a_standard_machine_that_fills_in_its_own_queue(resources: Any) -> None:
+    (machine,) = resources.of("AWS::StepFunctions::StateMachine").values()
+    key, _ = resources.named("AWS::SQS::Queue", "Workpool-default-work")
+    assert json.loads(machine["DefinitionString"]) == DEFINITION
+    assert machine.get("StateMachineType", "STANDARD") == "STANDARD"
+    assert machine["DefinitionSubstitutions"] == {
+        "Partition": {"Ref": "AWS::Partition"},
+        "WorkQueueUrl": {"Ref": key},
+    }
+
+
+def test_the_retrier_repeats_on_sqs_errors_alone_and_catches_its_retry_alone() -> None:
+    backoff, attempt = DEFINITION["States"]["Backoff"], DEFINITION["States"]["Attempt"]
+    assert backoff == {"Type": "Wait", "TimestampPath": "$.retry.Cause", "Next": "Attempt"}
+    (retry,) = attempt["Retry"]
+    assert retry["ErrorEquals"] == ["SQS.SdkClientException", "SQS.AmazonSQSException"]
+    assert attempt["Catch"] == [
+        {"ErrorEquals": ["Workpool.Retry"], "ResultPath": "$.retry", "Next": "Backoff"}
+    ]
+    assert attempt["TimeoutSeconds"] == 1_209_600
+
+
+def test_a_retried_run_stays_within_the_history_of_one_execution() -> None:
+    """25,000 events: a thousand retries of about 8, and SQS away for days once, at 4 each."""
+    (retry,) = DEFINITION["States"]["Attempt"]["Retry"]
+    assert 1000 * 8 + retry["MaxAttempts"] * 4 < 25_000
+
+
+# Import directions
+
+
+def imports(folder: str) -> dict[str, set[str]]:
+    """The top-level packages that each module of a folder imports."""
+    found = {}
+    for path in (ROOT / folder).rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        names: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.split(".")[0])
+        found[str(path.relative_to(ROOT))] = names
+    return found
+
+
+def test_functions_never_import_the_infrastructure() -> None:
+    for module, names in imports("functions").items():
+        assert not names & {"infra", "aws_cdk", "constructs"}, module
+
+
+def test_the_infrastructure_never_imports_functions_or_the_sdk() -> None:
+    packages = {path.name for path in (ROOT / "functions").iterdir() if path.is_dir()}
+    for module, names in imports("infra").items():
+        assert not names & (packages | {"functions", "boto3", "botocore"}), module
+
+
+def test_the_configuration_needs_the_standard_library_alone() -> None:
+    infra = imports("infra")
+    for module in ("infra/config.py", "infra/fields.py"):
+        assert not infra[module] & {"aws_cdk", "constructs"}, module
+
+
+def test_nothing_asks_for_docker(resources: Any) -> None:
+    for path in (ROOT / "infra").rglob("*.py"):
+        source = path.read_text()
+        assert "BundlingOptions" not in source and "DockerImage" not in source, path
+    kinds = {function.get("PackageType", "Zip") for function in resources.of(FUNCTION).values()}
+    assert kinds == {"Zip"}

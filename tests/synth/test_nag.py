@@ -1,0 +1,69 @@
+"""AWS's rules of good practice (cdk-nag), and why some do not apply here.
+
+Checked here and not in `app.py`, so that nobody's synth waits for it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk import App, Validations
+from cdk_nag import AwsSolutionsChecks
+
+from infra.config import WorkpoolConfig
+from infra.stack import WorkpoolStack
+
+RUNTIME = "python3.13 is pinned: newer ones are taken on purpose, with the tests run on them"
+POSITIONS = "holds positions in the stream, which nothing consumes: a person reads them"
+LAST_HOP = "is itself the dead-letter queue of the event rule"
+HISTORY = "a Standard execution keeps its whole history for 90 days: a log would repeat it"
+TRACING = "ids and due times are in every message and log line; tracing is the deployer's option"
+TOKEN = "SendTask* has no resource type in IAM: the token is the authority"
+STREAM = "ListStreams has no resource type in IAM; what Lambda's poller asks for"
+EXECUTIONS = "an execution's name is its run's and known only when it is stopped"
+
+_RETRIER = "arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution"
+
+#: (rule, where it does not apply): why.
+EXCEPTIONS = {
+    ("L1", "Submit/Function"): RUNTIME,
+    ("L1", "Api/Function"): RUNTIME,
+    ("L1", "Relay/Function"): RUNTIME,
+    ("L1", "Relay/RetryFunction"): RUNTIME,
+    ("L1", "Pool-default/Consumer"): RUNTIME,
+    ("L1", "Completion/Function"): RUNTIME,
+    ("L1", "DeadLetters/Function"): RUNTIME,
+    ("SQS3", "Relay/Failures"): POSITIONS,
+    ("SQS3", "Completion/RuleDeadLetters"): LAST_HOP,
+    ("SF1", "Pool-default/Retrier/StateMachine"): HISTORY,
+    ("SF2", "Pool-default/Retrier/StateMachine"): TRACING,
+    ("IAM5[Resource::*]", "Pool-default/ConsumerRole/DefaultPolicy"): TOKEN,
+    ("IAM5[Resource::*]", "DeadLetters/FunctionRole/DefaultPolicy"): TOKEN,
+    ("IAM5[Resource::*]", "Relay/FunctionRole/DefaultPolicy"): STREAM,
+    (
+        f"IAM5[Resource::{_RETRIER}:Workpool-default-retrier:*]",
+        "Relay/FunctionRole/DefaultPolicy",
+    ): EXECUTIONS,
+}
+
+
+def test_aws_solutions_rules_hold_but_for_the_exceptions_with_a_reason(
+    tmp_path: Path, context: dict[str, Any]
+) -> None:
+    app = App(context=context, outdir=str(tmp_path))
+    config = WorkpoolConfig.from_context(context, log_level="INFO")
+    WorkpoolStack(app, config.stack_name, config=config)
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    with pytest.raises(RuntimeError, match="ValidationFailed"):  # because of the exceptions
+        app.synth()
+    (report,) = json.loads((tmp_path / "validation-report.json").read_text())["pluginReports"]
+    found = {
+        (
+            violation["ruleName"].removeprefix("AwsSolutions-"),
+            construct["constructPath"].removeprefix("Workpool/").removesuffix("/Resource"),
+        )
+        for violation in report["violations"]
+        for construct in violation["violatingConstructs"]
+    }
+    assert found == set(EXCEPTIONS)

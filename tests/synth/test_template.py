@@ -1,0 +1,483 @@
+"""What the template promises: limits, hops, rights and outputs, for one pool and for sixteen."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+FUNCTION = "AWS::Lambda::Function"
+MAPPING = "AWS::Lambda::EventSourceMapping"
+QUEUE = "AWS::SQS::Queue"
+
+#: Every resource in a policy that is no single thing, and why it cannot be one.
+WILDCARDS = {
+    "states:SendTaskFailure on *": "IAM knows no resource for it: the token is the authority",
+    "states:SendTaskSuccess on *": "IAM knows no resource for it: the token is the authority",
+    "states:StopExecution on execution:*": "an execution's name is its run's",
+    "dynamodb:ListStreams on *": "IAM knows no resource for it; what Lambda's poller asks for",
+    "dynamodb:* on a deployer's table/index/*": "the deployer names a table, indexes come with it",
+}
+
+
+def text(value: Any) -> str:
+    """A value of the template, its references written as names in braces."""
+    match value:
+        case {"Fn::Join": [separator, parts]}:
+            return str(separator).join(text(part) for part in parts)
+        case {"Ref": name}:
+            return "{" + str(name) + "}"
+        case {"Fn::GetAtt": [name, attribute]}:
+            return "{" + f"{name}.{attribute}" + "}"
+    return str(value)
+
+
+def target(value: Any) -> str:
+    """The logical id that a reference points to."""
+    found: str = value.get("Ref") or value["Fn::GetAtt"][0]
+    return found
+
+
+def mappings_of(resources: Any, function: str) -> list[dict[str, Any]]:
+    key, _ = resources.named(FUNCTION, function)
+    return [m for m in resources.of(MAPPING).values() if target(m["FunctionName"]) == key]
+
+
+# Functions
+
+
+def test_every_function_runs_the_same_code_on_python_3_13_and_arm64(resources: Any) -> None:
+    functions = resources.of(FUNCTION).values()
+    assert {function["FunctionName"] for function in functions} == {
+        "Workpool-submit",
+        "Workpool-api",
+        "Workpool-relay",
+        "Workpool-relay-retry",
+        "Workpool-default-consumer",
+        "Workpool-completion",
+        "Workpool-dead-letters",
+    }
+    assert {function["Runtime"] for function in functions} == {"python3.13"}
+    assert {tuple(function["Architectures"]) for function in functions} == {("arm64",)}
+    assert len({text(function["Code"]["S3Key"]) for function in functions}) == 1
+    assert len({text(function["Layers"]) for function in functions}) == 1
+
+
+def test_every_log_group_has_a_retention_and_goes_with_the_stack(resources: Any) -> None:
+    for key, group in resources.of("AWS::Logs::LogGroup").items():
+        assert group["RetentionInDays"] == 30
+        assert resources.all[key]["DeletionPolicy"] == "Delete"
+    for function in resources.of(FUNCTION).values():
+        group = resources.all[target(function["LoggingConfig"]["LogGroup"])]["Properties"]
+        assert group["LogGroupName"] == f"/aws/lambda/{function['FunctionName']}"
+
+
+def test_a_consumer_outlasts_its_action_and_hides_its_message_for_longer(largest: Any) -> None:
+    for function in largest.of(FUNCTION).values():
+        for mapping in mappings_of(largest, function["FunctionName"]):
+            source = largest.all[target(mapping["EventSourceArn"])]
+            if source["Type"] == QUEUE:
+                assert source["Properties"]["VisibilityTimeout"] == function["Timeout"] + 60
+        if function["FunctionName"].endswith("-consumer"):
+            assert function["Timeout"] == 70
+
+
+def test_every_environment_fits_into_four_kilobytes(largest: Any) -> None:
+    longest = {
+        "{AWS::Region}": "ap-southeast-2",
+        "{AWS::URLSuffix}": "amazonaws.com.cn",
+        "{AWS::Partition}": "aws-us-gov",
+        "{AWS::AccountId}": "123456789012",
+    }
+    for function in largest.of(FUNCTION).values():
+        size = 0
+        for name, value in function["Environment"]["Variables"].items():
+            filled = text(value)
+            for reference, content in longest.items():
+                filled = filled.replace(reference, content)
+            assert "AWS::" not in filled
+            # A table's name: the stack's, its logical id (as the reference), a suffix.
+            size += len(name) + len(filled) + (40 if "{Storage" in filled else 0)
+        assert size <= 4096
+
+
+# Concurrency
+
+
+def test_a_pool_of_ten_reserves_ten_and_pulls_ten(resources: Any) -> None:
+    _, consumer = resources.named(FUNCTION, "Workpool-default-consumer")
+    (mapping,) = mappings_of(resources, "Workpool-default-consumer")
+    assert consumer["ReservedConcurrentExecutions"] == 10
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 10}
+    assert mapping["BatchSize"] == 1
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_a_pool_of_one_reserves_one_and_pulls_the_least_that_lambda_allows(largest: Any) -> None:
+    name = "Workpool-of-22-letters-pool-00-with-a-name-of-32-letter-consumer"
+    assert len(name) == 64
+    _, consumer = largest.named(FUNCTION, name)
+    (mapping,) = mappings_of(largest, name)
+    assert consumer["ReservedConcurrentExecutions"] == 1
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}
+
+
+def test_without_reserved_concurrency_the_mapping_alone_is_the_bound(make_resources: Any) -> None:
+    resources = make_resources({"reservedConcurrency": False})
+    (mapping,) = mappings_of(resources, "Workpool-default-consumer")
+    _, consumer = resources.named(FUNCTION, "Workpool-default-consumer")
+    assert "ReservedConcurrentExecutions" not in consumer
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 10}
+
+
+def test_completions_are_read_in_tens_with_failures_reported_singly(resources: Any) -> None:
+    (mapping,) = mappings_of(resources, "Workpool-completion")
+    assert mapping["BatchSize"] == 10
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 10}
+
+
+# Queues
+
+
+def test_every_queue_keeps_two_weeks_is_encrypted_and_refuses_plain_http(resources: Any) -> None:
+    closed = {
+        target(queue)
+        for policy in resources.of("AWS::SQS::QueuePolicy").values()
+        for queue in policy["Queues"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Deny"
+        and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    }
+    for key, queue in resources.of(QUEUE).items():
+        assert queue["MessageRetentionPeriod"] == 1_209_600
+        assert queue["SqsManagedSseEnabled"] is True
+        assert key in closed
+
+
+def test_every_hop_leads_on_as_planned_and_the_last_ones_wait_for_a_person(resources: Any) -> None:
+    hops = {}
+    for queue in resources.of(QUEUE).values():
+        redrive = queue.get("RedrivePolicy")
+        next_queue = redrive and resources.all[target(redrive["deadLetterTargetArn"])]
+        hops[queue["QueueName"].removeprefix("Workpool-")] = redrive and (
+            next_queue["Properties"]["QueueName"].removeprefix("Workpool-"),
+            redrive["maxReceiveCount"],
+        )
+    assert hops == {
+        "default-work": ("default-dead-letters", 1000),
+        "default-dead-letters": ("default-parked", 1000),
+        "default-parked": None,
+        "relay-retry": ("dead-letters-relay-retry", 100),
+        "dead-letters-relay-retry": None,
+        "relay-failures": None,
+        "completions": ("dead-letters-completions", 100),
+        "dead-letters-completions": None,
+        "dead-letters-rule": None,
+    }
+
+
+def test_the_dead_letters_function_reads_every_queue_that_names_runs(resources: Any) -> None:
+    read = {
+        resources.all[target(mapping["EventSourceArn"])]["Properties"]["QueueName"]
+        for mapping in mappings_of(resources, "Workpool-dead-letters")
+    }
+    assert read == {
+        "Workpool-default-dead-letters",
+        "Workpool-dead-letters-relay-retry",
+        "Workpool-dead-letters-rule",
+        "Workpool-dead-letters-completions",
+    }
+
+
+@pytest.mark.parametrize("pool", ["completions", "relay-retry", "rule", "dead-letters", "relay"])
+def test_a_pool_may_have_the_name_of_a_part(pool: str, make_resources: Any) -> None:
+    resources = make_resources({"pools": {pool: {"maxParallelism": 2}}})
+    for kind, key in ((QUEUE, "QueueName"), (FUNCTION, "FunctionName")):
+        names = [properties[key] for properties in resources.of(kind).values()]
+        assert len(names) == len(set(names))
+
+
+# Table and stream
+
+
+def test_the_runs_table_has_its_stream_its_expiry_and_its_index_of_open_runs(
+    resources: Any,
+) -> None:
+    tables = resources.of("AWS::DynamoDB::Table")
+    (runs,) = (table for table in tables.values() if "StreamSpecification" in table)
+    assert runs["KeySchema"] == [{"AttributeName": "run", "KeyType": "HASH"}]
+    assert runs["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    (index,) = runs["GlobalSecondaryIndexes"]
+    assert index["IndexName"] == "open"
+    assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    assert index["KeySchema"] == [
+        {"AttributeName": "open", "KeyType": "HASH"},
+        {"AttributeName": "enqueuedAt", "KeyType": "RANGE"},
+    ]
+
+
+def test_tables_outlive_the_stack_and_can_be_put_back(resources: Any) -> None:
+    for key, table in resources.of("AWS::DynamoDB::Table").items():
+        assert resources.all[key]["DeletionPolicy"] == "Retain"
+        assert table["BillingMode"] == "PAY_PER_REQUEST"
+        assert table["TimeToLiveSpecification"] == {"AttributeName": "expiresAt", "Enabled": True}
+        assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        assert "TableName" not in table
+
+
+def test_the_relay_is_invoked_for_changes_that_call_for_a_hint(resources: Any) -> None:
+    (mapping,) = mappings_of(resources, "Workpool-relay")
+    patterns = [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+
+    def passes(event: str, old: str | None, new: str) -> bool:
+        def fits(pattern: dict[str, Any]) -> bool:
+            images = pattern.get("dynamodb", {})
+            return event in pattern["eventName"] and all(
+                kind in images[image]["kind"]["S"]
+                for image, kind in (("OldImage", old), ("NewImage", new))
+                if image in images
+            )
+
+        return any(map(fits, patterns))
+
+    kinds = ("enqueued", "scheduled", "running", "completed", "canceled")
+    assert all(passes("INSERT", None, kind) for kind in kinds)
+    refused = {(old, new) for old in kinds for new in kinds if not passes("MODIFY", old, new)}
+    claims = {(old, "running") for old in kinds}
+    writes_to_ended = {
+        (old, new) for old in ("completed", "canceled") for new in ("completed", "canceled")
+    }
+    assert refused == claims | writes_to_ended
+
+
+def test_the_relay_reads_from_the_oldest_change_and_gives_up_into_a_queue(resources: Any) -> None:
+    (mapping,) = mappings_of(resources, "Workpool-relay")
+    assert mapping["StartingPosition"] == "TRIM_HORIZON"
+    assert mapping["BatchSize"] == 100
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert mapping["MaximumRetryAttempts"] == 100
+    failures = target(mapping["DestinationConfig"]["OnFailure"]["Destination"])
+    assert resources.all[failures]["Properties"]["QueueName"] == "Workpool-relay-failures"
+
+
+# Events
+
+
+def test_only_ended_runs_with_a_completion_reach_its_queue_and_only_their_detail(
+    resources: Any,
+) -> None:
+    (rule,) = resources.of("AWS::Events::Rule").values()
+    assert rule["EventPattern"] == {
+        "source": ["workpool"],
+        "detail-type": ["Run Ended"],
+        "detail": {"onComplete": [{"exists": True}]},
+    }
+    (to,) = rule["Targets"]
+    queue = resources.all[target(to["Arn"])]["Properties"]
+    lost = resources.all[target(to["DeadLetterConfig"]["Arn"])]["Properties"]
+    assert queue["QueueName"] == "Workpool-completions"
+    assert lost["QueueName"] == "Workpool-dead-letters-rule"
+    assert to["InputPath"] == "$.detail"
+    assert to["RetryPolicy"] == {"MaximumEventAgeInSeconds": 86_400, "MaximumRetryAttempts": 185}
+
+
+# API
+
+
+def test_every_route_asks_for_a_signature(resources: Any) -> None:
+    routes = resources.of("AWS::ApiGatewayV2::Route").values()
+    assert {route["AuthorizationType"] for route in routes} == {"AWS_IAM"}
+    assert {route["RouteKey"] for route in routes} == {
+        "POST /pools/{pool}/runs",
+        "GET /pools/{pool}/runs/{runId}",
+        "POST /pools/{pool}/runs/{runId}/cancel",
+    }
+
+
+# Rights
+
+
+def statements(resources: Any, part: str = "") -> list[tuple[list[str], list[str]]]:
+    """(actions, resources) of what the roles may do, of one part if it is named."""
+    found = []
+    policies = {**resources.of("AWS::IAM::Policy"), **resources.of("AWS::IAM::ManagedPolicy")}
+    for key, policy in policies.items():
+        if not key.startswith(part):
+            continue
+        for statement in policy["PolicyDocument"]["Statement"]:
+            actions, on = statement["Action"], statement["Resource"]
+            found.append(
+                (
+                    actions if isinstance(actions, list) else [actions],
+                    [text(one) for one in (on if isinstance(on, list) else [on])],
+                )
+            )
+    return found
+
+
+def test_no_right_is_wider_than_one_thing_but_those_listed_with_a_reason(largest: Any) -> None:
+    wildcards = set()
+    for actions, on in statements(largest):
+        assert not [action for action in actions if "*" in action]
+        for resource in on:
+            if resource == "*":
+                wildcards |= {f"{action} on *" for action in actions}
+            elif re.search(r":execution:[\w-]+-retrier:\*$", resource):
+                wildcards |= {f"{action} on execution:*" for action in actions}
+            elif resource.endswith("table/orders/index/*"):
+                assert all(action.startswith("dynamodb:") for action in actions)
+                wildcards.add("dynamodb:* on a deployer's table/index/*")
+            else:
+                assert "*" not in resource, (actions, resource)
+    assert wildcards == set(WILDCARDS)
+
+
+@pytest.mark.parametrize(
+    ("part", "rights"),
+    [
+        ("Submit", {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}),
+        (
+            "Api",
+            {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query"},
+        ),
+        (
+            "RelayFunction",
+            {
+                "dynamodb:DescribeStream",
+                "dynamodb:GetRecords",
+                "dynamodb:GetShardIterator",
+                "dynamodb:ListStreams",
+                "dynamodb:GetItem",
+                "sqs:SendMessage",
+                "states:StartExecution",
+                "states:StopExecution",
+                "events:PutEvents",
+            },
+        ),
+        (
+            "RelayRetry",
+            {
+                "dynamodb:GetItem",
+                "sqs:SendMessage",
+                "states:StartExecution",
+                "events:PutEvents",
+            },
+        ),
+        (
+            "DeadLetters",
+            {
+                "dynamodb:GetItem",
+                "sqs:SendMessage",
+                "states:StartExecution",
+                "states:SendTaskFailure",
+                "states:SendTaskSuccess",
+                "events:PutEvents",
+            },
+        ),
+        (
+            "PooldefaultConsumer",
+            {
+                "dynamodb:GetItem",
+                "dynamodb:PutItem",
+                "dynamodb:UpdateItem",
+                "sqs:SendMessage",
+                "states:SendTaskFailure",
+                "states:SendTaskSuccess",
+            },
+        ),
+        ("PooldefaultRetrier", {"sqs:SendMessage"}),
+        (
+            "CompletionFunction",
+            {
+                "dynamodb:ConditionCheckItem",
+                "dynamodb:GetItem",
+                "dynamodb:PutItem",
+                "dynamodb:UpdateItem",
+            },
+        ),
+    ],
+)
+def test_each_part_may_do_its_own_work_and_no_more(
+    part: str, rights: set[str], resources: Any
+) -> None:
+    consuming = {
+        "sqs:ChangeMessageVisibility",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+        "sqs:GetQueueUrl",
+        "sqs:ReceiveMessage",
+    }
+    logging = {"logs:CreateLogStream", "logs:PutLogEvents"}
+    granted = {action for actions, _ in statements(resources, part) for action in actions}
+    assert granted - consuming - logging == rights
+
+
+def test_a_pools_consumer_reaches_no_other_pools_queues(largest: Any) -> None:
+    for actions, on in statements(largest, "Poolpool00withanameof32letterConsumer"):
+        for resource in on:
+            assert not re.search(r"\{Poolpool(?!00)", resource), (actions, resource)
+
+
+def test_what_a_deployer_allows_a_pool_is_granted_to_it(largest: Any) -> None:
+    granted = statements(largest, "Poolpool03withanameof32letterConsumer")
+    (invoke,) = (on for actions, on in granted if actions == ["lambda:InvokeFunction"])
+    assert [one.rsplit(":", 1)[1] for one in invoke] == ["my-function"]
+    (tables,) = (on for actions, on in granted if "dynamodb:Scan" in actions)
+    assert [one.split(":")[-1] for one in tables] == ["table/orders", "table/orders/index/*"]
+    for part in ("CompletionFunction",):
+        assert any("dynamodb:Scan" in actions for actions, _ in statements(largest, part))
+    (role,) = (
+        role
+        for key, role in largest.of("AWS::IAM::Role").items()
+        if key.startswith("Poolpool03withanameof32letterConsumer")
+    )
+    assert role["ManagedPolicyArns"] == ["arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"]
+
+
+# The whole
+
+
+def test_the_outputs_are_those_that_clients_are_promised(resources: Any) -> None:
+    assert set(resources.template["Outputs"]) == {
+        "ApiUrl",
+        "SubmitFunctionName",
+        "RunsTableName",
+        "StatsTableName",
+        "EventBusName",
+        "DashboardUrl",
+        "DefaultQueueUrl",
+        "DefaultConsumerFunctionName",
+        "DefaultRetrierArn",
+    }
+
+
+def test_the_parameter_tells_clients_where_it_all_is(resources: Any) -> None:
+    (parameter,) = resources.of("AWS::SSM::Parameter").values()
+    assert parameter["Name"] == "/workpool/Workpool"
+    assert set(json.loads(text(parameter["Value"]))) == {
+        "apiUrl",
+        "runsTable",
+        "submitFunction",
+        "region",
+    }
+
+
+def test_sixteen_pools_with_the_longest_names_fit_into_one_stack(largest: Any) -> None:
+    assert len(largest.all) < 500
+    assert len(largest.template["Outputs"]) <= 200
+    assert len(json.dumps(largest.template)) < 1_000_000
+    limits = {QUEUE: ("QueueName", 80), FUNCTION: ("FunctionName", 64)}
+    for kind, (key, longest) in limits.items():
+        assert all(len(properties[key]) <= longest for properties in largest.of(kind).values())
+
+
+def test_no_account_region_or_partition_is_written_into_the_template(resources: Any) -> None:
+    written = json.dumps(resources.template)
+    assert "000000000000" not in written
+    assert "us-east-1" not in written
+    assert "arn:aws:" not in written
+
+
+def test_the_same_checkout_gives_the_same_template(resources: Any, make_resources: Any) -> None:
+    assert make_resources({}).template == resources.template

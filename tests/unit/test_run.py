@@ -1,0 +1,247 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workpool.errors import Unreadable
+from workpool.run import OPEN_SHARDS, Run, open_partition, run_key
+
+MakeRun = Callable[..., Run]
+
+# An item of version 1 with every attribute, as it lies in tables: it never changes here.
+FULL_ITEM = {
+    "run": {"S": "emails#r1"},
+    "v": {"N": "1"},
+    "kind": {"S": "completed"},
+    "action": {"S": "mail.send"},
+    "args": {"S": '{"to":"a@example.com"}'},
+    "enqueuedAt": {"N": "1790000000123"},
+    "due": {"N": "1790000001000"},
+    "retries": {"N": "2"},
+    "initialBackoffMs": {"N": "250.5"},
+    "base": {"N": "2.71"},
+    "maxRetries": {"N": "7"},
+    "onComplete": {"S": "mail.sent"},
+    "context": {"S": "[1]"},
+    "annotation": {"S": "order o1"},
+    "fairnessKey": {"S": "tenant-7"},
+    "request": {"S": "d1"},
+    "creation": {"S": "c0"},
+    "open": {"S": "emails#3"},
+    "execution": {"S": "r1-1790000000123-1"},
+    "claim": {"S": "c1"},
+    "lease": {"N": "1790000070000"},
+    "cancelRequested": {"BOOL": True},
+    "result": {"S": "success"},
+    "returnValue": {"S": "null"},
+    "error": {"S": "boom"},
+    "finishedAt": {"N": "1790000002000"},
+    "completion": {"S": "parked"},
+    "completionClaim": {"S": "h1"},
+    "completionLease": {"N": "1790000080000"},
+    "completionTries": {"N": "8"},
+    "completionError": {"S": "bang"},
+    "expiresAt": {"N": "1790086402"},
+}
+FULL_RUN = Run(
+    pool="emails",
+    run_id="r1",
+    kind="completed",
+    action="mail.send",
+    args='{"to":"a@example.com"}',
+    enqueued_at=1_790_000_000_123,
+    due=1_790_000_001_000,
+    retries=2,
+    initial_backoff_ms=250.5,
+    base=2.71,
+    max_retries=7,
+    on_complete="mail.sent",
+    context="[1]",
+    annotation="order o1",
+    fairness_key="tenant-7",
+    request="d1",
+    creation="c0",
+    open="emails#3",
+    execution="r1-1790000000123-1",
+    claim="c1",
+    lease=1_790_000_070_000,
+    cancel_requested=True,
+    result="success",
+    return_value="null",
+    error="boom",
+    finished_at=1_790_000_002_000,
+    completion="parked",
+    completion_claim="h1",
+    completion_lease=1_790_000_080_000,
+    completion_tries=8,
+    completion_error="bang",
+    expires_at=1_790_086_402,
+)
+LEAST_ITEM = {
+    "run": {"S": "default#r1"},
+    "v": {"N": "1"},
+    "kind": {"S": "enqueued"},
+    "action": {"S": "jobs.work"},
+    "args": {"S": "{}"},
+    "enqueuedAt": {"N": "1790000000123"},
+    "due": {"N": "1790000000123"},
+    "retries": {"N": "0"},
+}
+
+
+def test_an_item_of_version_1_reads() -> None:
+    assert Run.from_item(FULL_ITEM) == FULL_RUN
+
+
+def test_a_run_is_still_written_as_version_1() -> None:
+    assert FULL_RUN.to_item() == FULL_ITEM
+
+
+def test_a_new_run_stores_only_what_it_has(a_run: MakeRun) -> None:
+    assert a_run().to_item() == LEAST_ITEM
+    assert Run.from_item(LEAST_ITEM) == a_run()
+
+
+TEXT = st.text(min_size=1, max_size=8)
+TIMES = st.integers(1, 4_102_444_800_000)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "kind": st.sampled_from(["enqueued", "scheduled", "running", "completed", "canceled"]),
+            "due": TIMES,
+            "retries": st.integers(0, 1000),
+            "initial_backoff_ms": st.integers(25, 10**6) | st.floats(25, 1e9),
+            "base": st.integers(1, 100) | st.floats(1, 1e9),
+            "max_retries": st.integers(0, 1000),
+            "on_complete": TEXT,
+            "context": TEXT,
+            "annotation": TEXT,
+            "fairness_key": TEXT,
+            "open": TEXT,
+            "execution": TEXT,
+            "claim": TEXT,
+            "lease": TIMES,
+            "cancel_requested": st.booleans(),
+            "result": st.sampled_from(["success", "failed", "canceled"]),
+            "return_value": TEXT,
+            "error": TEXT,
+            "finished_at": TIMES,
+            "completion": st.sampled_from(["pending", "done", "parked"]),
+            "completion_lease": TIMES,
+            "completion_tries": st.integers(0, 9),
+            "expires_at": TIMES,
+        },
+    )
+)
+def test_a_run_reads_back_as_it_was_written(a_run: MakeRun, fields: dict[str, Any]) -> None:
+    run = a_run(**fields)
+    assert Run.from_item(run.to_item()) == run
+
+
+def test_no_retries_are_kept_apart_from_the_pools_number_of_retries(a_run: MakeRun) -> None:
+    assert Run.from_item(a_run(max_retries=0).to_item()).max_retries == 0
+    assert Run.from_item(a_run(max_retries=None).to_item()).max_retries is None
+
+
+@pytest.mark.parametrize("version", ["2", "0", "-1"])
+def test_an_item_of_another_version_is_unreadable(version: str) -> None:
+    with pytest.raises(Unreadable, match=f"version {version}"):
+        Run.from_item(FULL_ITEM | {"v": {"N": version}})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"v": None}, id="no version"),
+        pytest.param({"v": {"S": "1"}}, id="version as text"),
+        pytest.param({"kind": None}, id="no kind"),
+        pytest.param({"args": None}, id="no args"),
+        pytest.param({"enqueuedAt": None}, id="no creation time"),
+        pytest.param({"due": None}, id="no due"),
+        pytest.param({"due": {"S": "soon"}}, id="due as text"),
+        pytest.param({"due": {"NULL": True}}, id="due null"),
+        pytest.param({"args": {"M": {}}}, id="args as a map"),
+    ],
+)
+def test_an_item_that_no_version_wrote_is_unreadable(change: dict[str, Any]) -> None:
+    item = {name: value for name, value in (LEAST_ITEM | change).items() if value is not None}
+    with pytest.raises(Unreadable):
+        Run.from_item(item)
+
+
+def test_attributes_of_a_later_minor_release_are_left_alone() -> None:
+    assert Run.from_item(LEAST_ITEM | {"traceHeader": {"S": "x"}}) == Run.from_item(LEAST_ITEM)
+
+
+def test_the_key_begins_with_the_pool(a_run: MakeRun) -> None:
+    assert a_run().key == run_key("default", "r1") == "default#r1"
+
+
+def test_an_execution_is_named_by_run_creation_and_retry(a_run: MakeRun) -> None:
+    assert a_run(retries=3).execution_name() == "r1-1790000000123-3"
+
+
+def test_a_run_that_an_execution_took_along_keeps_that_executions_name(a_run: MakeRun) -> None:
+    assert a_run(execution="r1-1790000000123-0", retries=2).execution_name() == (
+        "r1-1790000000123-0"
+    )
+
+
+def test_the_longest_execution_name_fits_into_80_characters(a_run: MakeRun) -> None:
+    assert len(a_run(run_id="f" * 32, retries=1000).execution_name()) <= 80
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "now_ms", "expired"),
+    [(None, 5_000, False), (5, 4_999, False), (5, 5_000, True), (5, 5_001, True)],
+)
+def test_a_run_counts_as_absent_from_its_expiry_on(
+    a_run: MakeRun, expires_at: int | None, now_ms: int, expired: bool
+) -> None:
+    assert a_run(expires_at=expires_at).expired(now_ms) is expired
+
+
+@pytest.mark.parametrize(
+    ("kind", "ended"),
+    [
+        ("enqueued", False),
+        ("scheduled", False),
+        ("running", False),
+        ("completed", True),
+        ("canceled", True),
+    ],
+)
+def test_a_run_has_ended_when_it_is_completed_or_canceled(
+    a_run: MakeRun, kind: str, ended: bool
+) -> None:
+    assert a_run(kind=kind).ended is ended
+
+
+@pytest.mark.parametrize(
+    ("fields", "outcome"),
+    [
+        ({"result": "success", "return_value": "[1]"}, {"type": "success", "returnValue": "[1]"}),
+        ({"result": "failed", "error": "boom"}, {"type": "failed", "error": "boom"}),
+        ({"result": "canceled"}, {"type": "canceled"}),
+    ],
+)
+def test_the_outcome_has_the_shape_that_statuses_show(
+    a_run: MakeRun, fields: dict[str, Any], outcome: dict[str, Any]
+) -> None:
+    assert a_run(kind="completed", **fields).outcome() == outcome
+
+
+def test_open_runs_spread_over_all_partitions_of_their_pool() -> None:
+    partitions = {open_partition("default", f"r{n}") for n in range(1000)}
+    assert partitions == {f"default#{shard}" for shard in range(OPEN_SHARDS)}
+
+
+@given(TEXT)
+def test_a_run_always_belongs_to_the_same_partition(run_id: str) -> None:
+    assert open_partition("default", run_id) == open_partition("default", run_id)
+    assert open_partition("other", run_id).startswith("other#")
