@@ -9,6 +9,9 @@ from constructs import Construct
 
 RETENTION = Duration.days(14)
 
+#: Between a message's arrival and the start of its invocation; no rule depends on it.
+MARGIN_SECONDS = 30
+
 #: How often a message of a pool may be received. Going back to the queue is part of a run's
 #: normal life (throttled, or its twin still runs), so a receive count says nothing about a run:
 #: this is a backstop against a message that comes back for ever, a day and more away.
@@ -30,16 +33,16 @@ def queue(
 ) -> sqs.Queue:
     """A queue; with the timeout of the function that consumes it, if one does.
 
-    A message becomes visible a minute after its function must have ended. AWS advises six times
-    the timeout because of throttling; our mappings pull no more than may run, and a shorter time
-    finds a dead worker sooner.
+    A message shows again half a minute after its function must have ended. AWS advises six times
+    the timeout because of throttling; our mappings pull no more than may run, a copy that comes
+    too soon goes back by the run's lease, and a shorter time finds a dead worker sooner.
     """
     return sqs.Queue(
         scope,
         construct_id,
         queue_name=name,
         retention_period=RETENTION,
-        visibility_timeout=Duration.seconds((function_timeout_seconds or 0) + 60),
+        visibility_timeout=Duration.seconds((function_timeout_seconds or 0) + MARGIN_SECONDS),
         encryption=sqs.QueueEncryption.SQS_MANAGED,
         # Also for the emulator, which checks policies only with AUTH=true and then serves TLS
         # with USE_SSL=1: a queue open to plain HTTP on AWS would be the dearer price.

@@ -148,11 +148,12 @@ class Emulator:
         )
 
     def connected_from(self, port: int) -> int | None:
-        """The process of this emulator that holds the local end of a connection at that port."""
+        """The process of this emulator that holds a TCP connection from this local port."""
         for process in self._processes():
             with contextlib.suppress(psutil.Error):
-                if any(it.laddr[1:] == (port,) for it in process.net_connections("tcp")):
-                    return process.pid
+                for connection in process.net_connections("tcp"):
+                    if connection.laddr and connection.laddr[1] == port:
+                        return int(process.pid)
         return None
 
     @property

@@ -46,7 +46,9 @@ def apply_reserved_concurrency(emulator: Emulator, *, stack: str, before: Reserv
 
 def _of_template(cloudformation: Any, stack: str) -> Reserved:
     template = cloudformation.get_template(StackName=stack)["TemplateBody"]
-    if not isinstance(template, dict):  # YAML: the bootstrap stack's, no CDK app's
+    if not isinstance(
+        template, dict
+    ):  # YAML: the bootstrap stack's; the CDK uploads an app's as JSON
         return {}
     return {
         logical_id: resource["Properties"]["ReservedConcurrentExecutions"]

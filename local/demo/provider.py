@@ -6,13 +6,14 @@ them, then charges and never answers. It keeps its own count of requests at once
 """
 
 import json
+import math
 import os
 import random
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -49,7 +50,7 @@ class Provider:
     def __init__(self, *, hold: str) -> None:
         self.lock = threading.Lock()
         self.ledger = Ledger()
-        self.began = time.monotonic()
+        self.began = math.inf
         self._hold = hold
         self._by_key: dict[str, dict[str, Any]] = {}
 
@@ -59,7 +60,7 @@ class Provider:
 
     def mood(self) -> str:
         age = self.age
-        if age < REFUSES_S:
+        if age < REFUSES_S:  # Before it began, too: it does not listen yet.
             return "refuses connections"
         if age < DROPS_S:
             return "drops connections"
@@ -143,9 +144,15 @@ class _Charges(_Handler):
                 self.provider.ledger.answers_lost += 1
             return None
         if self.provider.hold(order["orderId"], self.client_address[1]):
-            time.sleep(HELD_S)
-            return None
+            return self._wait_until_gone()
         return self.answer(200, made)
+
+
+    def _wait_until_gone(self) -> None:
+        """Say nothing until the caller hangs up, or dies."""
+        self.connection.settimeout(HELD_S)
+        with suppress(OSError):
+            self.connection.recv(1)
 
 
 class _Seen(_Handler):

@@ -107,8 +107,7 @@ class Story:
             )
 
     def submit(self) -> None:
-        """Submit every order, begin the provider's outage, and cancel the one to be canceled."""
-        self.provider.begin()
+        """Submit every order, and cancel the one to be canceled."""
         first, *rest = self.orders
         self._submit(first)
         with ThreadPoolExecutor(SUBMITTERS) as submitters:
@@ -161,9 +160,18 @@ class Story:
             if pid is None:
                 return False
             os.kill(pid, signal.SIGKILL)
-            self.notes.append(f"{order_id}: charged, and its process {pid} killed before it knew")
+            self.notes.append(
+                f"{order_id}: charged, and its process {pid} killed before it knew; "
+                f"its message comes back in {self._visibility_timeout()} s"
+            )
             return True
         return False
+
+    def _visibility_timeout(self) -> int:
+        name = "VisibilityTimeout"
+        url = self.deployment.outputs[f"{POOL.capitalize()}QueueUrl"]
+        answer = boto3.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
+        return int(answer["Attributes"][name])
 
     def counts(self) -> "Counts":
         """What the view shows: read from the runs table, since a hundred requests would not be
@@ -210,6 +218,11 @@ class Counts:
     completions_pending: int
 
     @property
+    def tried(self) -> bool:
+        """Whether an action has begun."""
+        return any(self.kinds[kind] for kind in ("running", "completed")) or self.retries > 0
+
+    @property
     def over(self) -> bool:
         """Whether nothing is left to do."""
         open_kinds = ("enqueued", "scheduled", "running")
@@ -220,12 +233,15 @@ def tell(story: Story, *, show: Callable[[Counts, dict[str, Any]], None], limit_
     """Tell the story to its end, showing it meanwhile. Raises TimeoutError when it takes too long."""
     with ThreadPoolExecutor(1) as beside:
         submitted = beside.submit(story.submit)
-        killed = False
+        begun = killed = False
         give_up = time.monotonic() + limit_s
         while True:
             killed = killed or story.kill_when_held()
             counts = story.counts()
             show(counts, story.provider.seen())
+            if counts.tried and not begun:  # The outage is for actions, not for cold starts.
+                begun = True
+                story.provider.begin()
             if submitted.done():
                 submitted.result()
                 if killed and counts.over:

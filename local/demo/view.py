@@ -37,6 +37,7 @@ class View:
         self._began = time.monotonic()
         self._live: Live | None = None
         self._next_line = 0.0
+        self._last_line = ""
         self._told = 0
 
     @contextmanager
@@ -53,11 +54,16 @@ class View:
             self._live.update(self.picture(counts, seen))
             return
         for note in self._story.notes[self._told :]:
-            self._console.print(f"  * {note}")
+            self._console.print(f"  * {note}", soft_wrap=True)
         self._told = len(self._story.notes)
-        if counts.over or time.monotonic() >= self._next_line:
+        line = self._line(counts, seen)
+        if line != self._last_line and (counts.over or time.monotonic() >= self._next_line):
             self._next_line = time.monotonic() + PLAIN_EVERY_S
-            self._console.print(self._line(counts, seen))
+            self._last_line = line
+            self._console.print(f"{self._age():4.0f} s  {line}", soft_wrap=True)
+
+    def _age(self) -> float:
+        return time.monotonic() - self._began
 
     def picture(self, counts: Counts, seen: dict[str, Any]) -> RenderableType:
         """Runs on the left, the provider on the right, what happened below."""
@@ -69,7 +75,7 @@ class View:
             Panel(self._provider(seen), title="Payment provider, as it sees it"),
         )
         notes = Text("\n".join(f"* {it}" for it in self._story.notes[-NOTES_SHOWN:]) or " ")
-        return Group(both, Panel(notes, title=f"{time.monotonic() - self._began:.0f} s"))
+        return Group(both, Panel(notes, title=f"{self._age():.0f} s"))
 
     def _runs(self, counts: Counts) -> Table:
         rows = Table.grid(padding=(0, 1), expand=True)
@@ -108,7 +114,7 @@ class View:
     def _line(self, counts: Counts, seen: dict[str, Any]) -> str:
         kinds = ", ".join(f"{counts.kinds[kind]} {kind}" for kind in KINDS)
         return (
-            f"{time.monotonic() - self._began:4.0f} s  {kinds}; {counts.retries} retries | "
+            f"{kinds}; {counts.retries} retries | "
             f"provider {seen['mood']}: {seen['requests']} requests, {seen['at_once']} at once "
             f"(at most {seen['most_at_once']}), {len(seen['charges'])} charges"
         )
@@ -119,7 +125,7 @@ def verdict(console: Console, checks: Sequence[Check]) -> None:
     console.print()
     for check in checks:
         mark, style = ("✓", "green") if check.held else ("✗", "bold red")
-        console.print(Text.assemble((f"{mark} {check.claim}", style), f"\n    {check.numbers}"))
+        console.print(Text.assemble((f"{mark} {check.claim}", style), f"\n    {check.numbers}"), soft_wrap=True)
     broken = [check.claim for check in checks if not check.held]
     console.print()
     if broken:

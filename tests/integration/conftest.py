@@ -65,6 +65,8 @@ def answer_lost(call: Call, parameters: dict[str, Any]) -> Any:
 class World:
     """What a test touches: the clock, the services' state, faults, and user code to run."""
 
+    Died = Died
+
     now_ms: int = START_MS
     source: Path = field(default_factory=Path)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -85,9 +87,10 @@ class World:
         return store.create(parse({"action": "jobs.work"} | request).to_run(now_ms=self.now_ms))
 
     def run(self, key: str) -> Run:
-        run = store.read(key)
-        assert run is not None
-        return run
+        """The run as it is stored, forgotten or not."""
+        item = self.item(key)
+        assert item is not None
+        return Run.from_item(item)
 
     def a_run(self, **fields: Any) -> Run:
         """A run in any state, not stored."""
@@ -225,6 +228,11 @@ class World:
             ]
         }
 
+    def change(self, old: Run | None, new: Run | None, *more: Run | None) -> dict[str, Any]:
+        """The event of the table's stream: from old to new, and on from there if more follow."""
+        runs = (old, new, *more)
+        return {"Records": [_stream_record(*pair) for pair in zip(runs, runs[1:], strict=False)]}
+
     def comes_back_in(self) -> list[int]:
         """The visibility timeouts that messages were given, in order."""
         return [
@@ -252,6 +260,28 @@ class World:
     def _user_code(self, decorator: lookup.Decorator, function: str) -> None:
         text = f"import workpool\n\n@workpool.{decorator}\n{function}"
         self.code(lookup.PACKAGES[decorator], "jobs", text)
+
+
+def _stream_record(old: Run | None, new: Run | None) -> dict[str, Any]:
+    run = new or old
+    assert run is not None
+    images = {"OldImage": old and old.to_item(), "NewImage": new and new.to_item()}
+    return {
+        "eventID": "1",
+        "eventName": "REMOVE" if new is None else "INSERT" if old is None else "MODIFY",
+        "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": "us-east-1",
+        "dynamodb": {
+            "ApproximateCreationDateTime": 1790000000.0,
+            "Keys": {"run": {"S": run.key}},
+            **{name: image for name, image in images.items() if image is not None},
+            "SequenceNumber": "100000000000000000001",
+            "SizeBytes": 200,
+            "StreamViewType": "NEW_AND_OLD_IMAGES",
+        },
+        "eventSourceARN": f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/runs/stream/2026",
+    }
 
 
 class _Wire:

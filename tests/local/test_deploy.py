@@ -13,6 +13,7 @@ import pytest
 from local import Emulator, LocalError, deploy
 
 ROOT = Path(__file__).parents[2]
+CDK = '{"app": "python3 app.py", "context": {"visibility": 30}}'
 
 
 def local(*arguments, **environment):
@@ -74,6 +75,25 @@ def test_a_failed_deploy_tells_cloudformations_reason_and_the_next_one_works(emu
     assert lines[1] == f"Its log: {emulator.directory}/deploy.log"
     assert len(lines) == 2
     assert deploy(project=project, emulator=emulator).stack == "Tiny"
+
+
+def test_reserved_concurrency_is_the_templates_until_it_is_changed_at_run_time(emulator, project):
+    emulator.start()
+    functions = emulator.client("lambda")
+
+    def now():
+        answer = functions.get_function_concurrency(FunctionName="bounded")
+        return answer["ReservedConcurrentExecutions"]
+
+    (project / "cdk.json").write_text(CDK.replace("30", '30, "reserved": 1'))
+    deploy(project=project, emulator=emulator)
+    assert now() == 1
+    functions.put_function_concurrency(FunctionName="bounded", ReservedConcurrentExecutions=5)
+    deploy(project=project, emulator=emulator)
+    assert now() == 5
+    (project / "cdk.json").write_text(CDK.replace("30", '30, "reserved": 2'))
+    deploy(project=project, emulator=emulator)
+    assert now() == 2
 
 
 @pytest.mark.parametrize(

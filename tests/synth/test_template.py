@@ -77,7 +77,7 @@ def test_a_consumer_outlasts_its_action_and_hides_its_message_for_longer(largest
         for mapping in mappings_of(largest, function["FunctionName"]):
             source = largest.all[target(mapping["EventSourceArn"])]
             if source["Type"] == QUEUE:
-                assert source["Properties"]["VisibilityTimeout"] == function["Timeout"] + 60
+                assert source["Properties"]["VisibilityTimeout"] == function["Timeout"] + 30
         if function["FunctionName"].endswith("-consumer"):
             assert function["Timeout"] == 70
 

@@ -1,0 +1,105 @@
+"""The consumer's door: what is acknowledged, what comes back and when, what is set aside."""
+
+import pytest
+
+from handlers import consumer
+
+NOW = 1_790_000_000_000
+KEY = "default#r1"
+
+
+def consumed(world, context, *bodies: str) -> tuple[list[str], list[str]]:
+    """The bodies of the messages that were received, and of those that go back."""
+    event = world.deliver("default-work", *bodies)
+    failed = consumer.handler(event, context)["batchItemFailures"]
+    back = {it["itemIdentifier"] for it in failed}
+    records = event["Records"]
+    return [it["body"] for it in records], [it["body"] for it in records if it["messageId"] in back]
+
+
+def test_a_message_whose_attempt_ended_is_acknowledged(world, message, lambda_context) -> None:
+    world.action(lambda ctx, args: "done")
+    body = message(world.put(world.a_run())).body()
+    assert consumed(world, lambda_context(), body) == ([body], [])
+    assert world.run(KEY).return_value == '"done"'
+    assert world.comes_back_in() == []
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds"),
+    [
+        ({"kind": "running", "lease": NOW + 9_000}, 9),
+        ({"kind": "running", "lease": NOW + 9_001}, 10),
+        ({"kind": "scheduled", "due": NOW + 1}, 2),
+        ({"kind": "scheduled", "due": NOW + 100 * 3600 * 1000}, 12 * 3600),
+    ],
+)
+def test_a_message_that_may_not_act_yet_comes_back_in_time_and_not_before(
+    world, message, lambda_context, state, seconds: int
+) -> None:
+    body = message(world.put(world.a_run(**state))).body()
+    assert consumed(world, lambda_context(), body) == ([body], [body])
+    assert world.comes_back_in()[0] - seconds in (0, 1)
+    assert world.messages("default-work") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("hello", "not a message of a work queue"),
+        ('{"v": 2, "run": "default#r1"}', "a message of version 2; this code reads up to 1"),
+    ],
+)
+def test_a_message_that_can_never_be_read_is_moved_aside_at_once(
+    world, logged, lambda_context, body: str, reason: str
+) -> None:
+    assert consumed(world, lambda_context(), body) == ([body], [])
+    parked = world.messages("default-parked")
+    assert [it["Body"] for it in parked] == [body]
+    assert parked[0]["MessageAttributes"]["reason"]["StringValue"].startswith(reason)
+    lines = logged("message-parked")
+    assert [(it["pool"], it["error"].startswith(reason)) for it in lines] == [("default", True)]
+
+
+def test_a_message_of_a_run_of_a_newer_version_is_moved_aside(
+    world, message, lambda_context
+) -> None:
+    item = world.a_run().to_item() | {"v": {"N": "2"}}
+    world.put_item(item)
+    body = message(world.a_run()).body()
+    assert consumed(world, lambda_context(), body) == ([body], [])
+    assert [it["Body"] for it in world.messages("default-parked")] == [body]
+    assert world.item() == item
+
+
+def test_a_message_that_cannot_be_moved_aside_comes_back(world, lambda_context) -> None:
+    world.refuse("send_message", "InternalError")
+    assert consumed(world, lambda_context(), "hello") == (["hello"], ["hello"])
+    assert world.messages("default-parked") == []
+
+
+def test_a_message_whose_attempt_meets_an_error_comes_back_alone(
+    world, message, logged, lambda_context
+) -> None:
+    world.action(lambda ctx, args: None)
+    bodies = [message(world.put(world.a_run(run_id=f"r{n}"))).body() for n in (1, 2)]
+    world.refuse("get_item", "ProvisionedThroughputExceededException")
+    assert consumed(world, lambda_context(), *bodies) == (bodies, bodies[:1])
+    assert world.run("default#r1").kind == "enqueued"
+    assert world.run("default#r2").kind == "completed"
+    assert [line["level"] for line in logged("record-failed")] == ["ERROR"]
+
+
+def test_a_message_whose_return_cannot_be_timed_comes_back_all_the_same(
+    world, message, lambda_context
+) -> None:
+    body = message(world.put(world.a_run(kind="running", lease=NOW + 1))).body()
+    world.refuse("change_message_visibility", "ReceiptHandleIsInvalid")
+    assert consumed(world, lambda_context(), body) == ([body], [body])
+
+
+def test_the_lease_ends_with_the_functions_time(world, message, lambda_context) -> None:
+    leases = []
+    world.action(lambda ctx, args: leases.append(world.run(KEY).lease))
+    consumed(world, lambda_context(33_000), message(world.put(world.a_run())).body())
+    assert leases == [NOW + 33_000]
