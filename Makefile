@@ -8,17 +8,22 @@ TOOLS := PATH="$(CURDIR)/$(BIN):$(CURDIR)/node_modules/.bin:$$PATH"
 READY := .venv/.installed node_modules/.installed
 SYNTH := .local/check
 
+export CDK_HOME = $(CURDIR)/.local/cdk
+export CDK_DISABLE_CLI_TELEMETRY = true
 export JSII_RUNTIME_PACKAGE_CACHE_ROOT = $(CURDIR)/.local/jsii
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION = 20
 export NODE_NO_WARNINGS = 1
 
-.PHONY: help up down test check clean
+.PHONY: help demo up down test check clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 up: $(READY) ## start the local AWS and deploy to it; PORT=4577 make up uses another port
 	@$(BIN)/python -m local up
+
+demo: $(READY) ## watch a hundred orders survive an outage; every claim is checked
+	@$(BIN)/python -m local demo
 
 down: ## stop it
 	@! test -e .venv/.installed || $(BIN)/python -m local down
@@ -42,8 +47,8 @@ clean: down ## remove everything that was installed and written here
 
 .venv/.installed: requirements.txt pyproject.toml | .venv/bin/python
 	@echo "Installing Python packages into .venv (once, about a minute) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 node_modules/.installed: package-lock.json .venv/.installed

@@ -75,6 +75,18 @@ def status(directory: Directory = HERE) -> None:
         out.print(f"To use it in a shell: . {_short(environment)}")
 
 
+@app.command()
+def demo(
+    picture: Annotated[Path | None, typer.Option(help="Where to save its end as an SVG.")] = None,
+) -> None:
+    """Run the demo on a local AWS of its own. Exit code 1 if a claim did not hold."""
+    from local.demo.run import run
+
+    cdk_command()
+    held = run(Console(highlight=False), picture=picture)
+    raise typer.Exit(0 if held else 1)
+
+
 @app.command(hidden=True)
 def check_node() -> None:
     """Fail with the reason if `npm ci` could not work."""
@@ -111,7 +123,7 @@ Stop it:
 
 _EXAMPLE = (
     ".venv/bin/python -c 'from workpool import IdempotentWorkpool as Pool; pool = Pool(); "
-    """print(pool.wait(pool.run_once("payments.charge", {"orderId": "o1"})).result)'"""
+    """print(pool.wait(pool.run("hello.greet", {"name": "Ada"})).result)'"""
 )
 
 

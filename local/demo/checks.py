@@ -61,7 +61,8 @@ def judge(evidence: Evidence) -> list[Check]:
         Check(
             claim="Each order was charged exactly once, although actions ran more often",
             held=charges == Counter(it.id for it in to_charge) and attempts > len(to_charge),
-            numbers=f"{len(to_charge)} orders, {sum(charges.values())} charges, {attempts} attempts, "
+            numbers=f"{len(to_charge)} orders, {sum(charges.values())} charges, "
+            f"{attempts} attempts; "
             f"{evidence.seen['repeated']} repeated requests that the idempotency key made harmless",
         ),
         Check(
@@ -103,7 +104,8 @@ def judge(evidence: Evidence) -> list[Check]:
             and (evidence.runs[killed.id].retries or 0) >= 1
             and killed.id in evidence.seen["held"]
             and charges[killed.id] == 1,
-            numbers=f"{killed.id}: {result(killed)} after {evidence.runs[killed.id].retries} retries, "
+            numbers=f"{killed.id}: {result(killed)} after "
+            f"{evidence.runs[killed.id].retries} retries, "
             f"charged {charges[killed.id]} time(s)",
         ),
     ]

@@ -147,7 +147,6 @@ class _Charges(_Handler):
             return self._wait_until_gone()
         return self.answer(200, made)
 
-
     def _wait_until_gone(self) -> None:
         """Say nothing until the caller hangs up, or dies."""
         self.connection.settimeout(HELD_S)

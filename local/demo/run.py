@@ -1,14 +1,16 @@
 """`make demo`: set the stage, tell the story, judge it, clear the stage whatever happens."""
 
+import io
 import json
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from local.demo.checks import judge
+from local.demo.checks import Check, judge
 from local.demo.orders import orders
 from local.demo.story import POOL, Story, provider, tell
 from local.demo.view import View, verdict
@@ -24,8 +26,8 @@ LIMIT_S = 170.0
 SEED = 1
 
 
-def run(console: Console, *, directory: Path = DIRECTORY) -> bool:
-    """Run the demo. True if every claim held."""
+def run(console: Console, *, directory: Path = DIRECTORY, picture: Path | None = None) -> bool:
+    """Run the demo. True if every claim held. Its end is saved as a picture if one is wanted."""
     begin = time.monotonic()
     its = orders(SEED)
     [killed] = [order for order in its if order.fate == "killed"]
@@ -54,7 +56,18 @@ def run(console: Console, *, directory: Path = DIRECTORY) -> bool:
         emulator.stop()
     verdict(console, checks)
     console.print(f"{time.monotonic() - begin:.0f} s, and everything that was started is stopped.")
+    if picture is not None:
+        _save(picture, view, checks)
     return all(check.held for check in checks)
+
+
+def _save(picture: Path, view: View, checks: Sequence[Check]) -> None:
+    """The last picture and the verdict, as a terminal shows them."""
+    recorder = Console(record=True, file=io.StringIO(), width=100, force_terminal=True)
+    if view.last is not None:
+        recorder.print(view.last)
+    verdict(recorder, checks)
+    recorder.save_svg(str(picture), title="make demo")
 
 
 def _pools(payments_url: str) -> dict[str, Any]:

@@ -162,7 +162,7 @@ class Story:
             os.kill(pid, signal.SIGKILL)
             self.notes.append(
                 f"{order_id}: charged, and its process {pid} killed before it knew; "
-                f"its message comes back in {self._visibility_timeout()} s"
+                f"missed in {self._visibility_timeout()} s"
             )
             return True
         return False
@@ -230,7 +230,7 @@ class Counts:
 
 
 def tell(story: Story, *, show: Callable[[Counts, dict[str, Any]], None], limit_s: float) -> None:
-    """Tell the story to its end, showing it meanwhile. Raises TimeoutError when it takes too long."""
+    """Tell the story to its end, showing it meanwhile. Raises TimeoutError after `limit_s`."""
     with ThreadPoolExecutor(1) as beside:
         submitted = beside.submit(story.submit)
         begun = killed = False

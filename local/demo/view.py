@@ -39,6 +39,8 @@ class View:
         self._next_line = 0.0
         self._last_line = ""
         self._told = 0
+        self.last: RenderableType | None = None
+        """The last picture that was shown, or would have been."""
 
     @contextmanager
     def open(self) -> Iterator["View"]:
@@ -50,8 +52,9 @@ class View:
             yield self
 
     def show(self, counts: Counts, seen: dict[str, Any]) -> None:
+        self.last = self.picture(counts, seen)
         if self._live is not None:
-            self._live.update(self.picture(counts, seen))
+            self._live.update(self.last)
             return
         for note in self._story.notes[self._told :]:
             self._console.print(f"  * {note}", soft_wrap=True)
@@ -98,7 +101,7 @@ class View:
         rows = Table.grid(padding=(0, 1))
         rows.add_column(min_width=26)
         rows.add_column()
-        rows.add_row("it", Text(seen["mood"], style=MOODS.get(seen["mood"], "bold red")))
+        rows.add_row("state", Text(seen["mood"], style=MOODS.get(seen["mood"], "bold red")))
         for name, shown in (
             ("requests", "requests"),
             ("at_once", "at once, now"),
@@ -125,7 +128,10 @@ def verdict(console: Console, checks: Sequence[Check]) -> None:
     console.print()
     for check in checks:
         mark, style = ("✓", "green") if check.held else ("✗", "bold red")
-        console.print(Text.assemble((f"{mark} {check.claim}", style), f"\n    {check.numbers}"), soft_wrap=True)
+        console.print(
+            Text.assemble((f"{mark} {check.claim}", style), f"\n    {check.numbers}"),
+            soft_wrap=True,
+        )
     broken = [check.claim for check in checks if not check.held]
     console.print()
     if broken:

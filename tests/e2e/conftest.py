@@ -14,6 +14,7 @@ from types import FrameType
 import pytest
 
 from local import Emulator, deploy
+from tests.e2e import readme
 from tests.e2e.deployed import Deployed
 from tests.e2e.ledger import TABLE, Ledger
 
@@ -67,6 +68,8 @@ def _copy_project(to: Path) -> None:
     for kind in ("actions", "completions"):
         for module in (HERE / kind).glob("*.py"):
             shutil.copy(module, to / "functions" / kind)
+    for path, text in readme.files().items():
+        (to / path).write_text(text)
 
 
 def _free_port() -> int:

@@ -10,9 +10,9 @@ pytestmark = pytest.mark.e2e
 
 
 def test_an_action_that_outlives_its_deadline_is_a_failed_attempt(stack, ledger):
-    run_id = stack.submit(
-        {"action": "probe.overrun", "options": {"onComplete": "probe.settled"}}
-    )["runId"]
+    run_id = stack.submit({"action": "probe.overrun", "options": {"onComplete": "probe.settled"}})[
+        "runId"
+    ]
     scheduled = stack.wait("default", run_id, until=lambda it: it["kind"] == "scheduled")
     assert scheduled["retries"] == 1
     ended = stack.wait("default", run_id, until=lambda it: it.get("completion") == "done")

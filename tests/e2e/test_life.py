@@ -29,8 +29,11 @@ def test_a_run_that_fails_twice_is_seen_at_each_step_and_completes_once(stack, l
         seen.append(status)
         time.sleep(0.05)
 
-    kinds = [kind for at, kind in enumerate(it["kind"] for it in seen) if kind != ([""] + [
-        it["kind"] for it in seen])[at]]
+    kinds = [
+        kind
+        for at, kind in enumerate(it["kind"] for it in seen)
+        if kind != ([""] + [it["kind"] for it in seen])[at]
+    ]
     assert kinds in (
         ["enqueued", "running", "scheduled", "running", "scheduled", "running", "completed"],
         ["running", "scheduled", "running", "scheduled", "running", "completed"],
@@ -76,15 +79,17 @@ def test_a_runs_own_options_override_the_pools(stack, ledger):
 
 
 def test_a_pools_options_are_its_runs_defaults(stack, ledger):
-    run_id = stack.submit({"pool": "two", "action": "probe.work", "args": {"failures": 99}})["runId"]
+    run_id = stack.submit({"pool": "two", "action": "probe.work", "args": {"failures": 99}})[
+        "runId"
+    ]
     assert stack.wait("two", run_id)["retries"] == 1
     assert len(ledger.times(run_id, "start")) == 2
 
 
 def test_a_non_retryable_error_gives_exactly_one_attempt(stack, ledger):
-    run_id = stack.submit(
-        {"action": "probe.refuse", "options": {"onComplete": "probe.settled"}}
-    )["runId"]
+    run_id = stack.submit({"action": "probe.refuse", "options": {"onComplete": "probe.settled"}})[
+        "runId"
+    ]
     ended = stack.wait("default", run_id, until=lambda it: it.get("completion") == "done")
     assert ended["result"] == {"type": "failed", "error": "no such card"}
     assert len(ledger.times(run_id, "start")) == 1
@@ -124,7 +129,7 @@ def test_an_idempotency_key_names_one_run(stack):
     request = {"action": "probe.work", "options": {"idempotencyKey": "order-1"}}
     first = stack.submit(request)
     assert stack.submit(request) == {**first, "existing": True}
-    with pytest.raises(RuntimeError, match="^IdempotencyConflict: "):
+    with pytest.raises(RuntimeError, match=r"^IdempotencyConflict: "):
         stack.submit(request | {"args": {"other": 1}})
 
 

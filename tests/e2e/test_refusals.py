@@ -63,7 +63,9 @@ def test_a_bad_request_is_refused_by_name_and_stores_nothing(
     assert stack.count_runs() == before
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"action": NaN}', b"\xff\xfe", b"[" * 10_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[1]", b'{"action": NaN}', b"\xff\xfe", b"[" * 10_000]
+)
 def test_a_body_that_is_no_request_is_a_400(stack, body):
     code, shape = stack.http("POST", "/pools/default/runs", body)
     assert (code, shape["error"]["code"]) == (400, "InvalidRequest")

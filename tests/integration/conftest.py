@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,19 @@ class World:
                 found.append((given["taskToken"], "retry", given["cause"]))
         return found
 
+    def announced(self) -> list[dict[str, Any]]:
+        """The details of the events that were put on the bus."""
+        entries = [
+            entry
+            for operation, given in self.calls
+            if operation == "put_events"
+            for entry in given["Entries"]
+        ]
+        for entry in entries:
+            assert (entry["Source"], entry["DetailType"]) == ("workpool", "Run Ended")
+            assert entry["EventBusName"] == f"{STACK}-events"
+        return [json.loads(entry["Detail"]) for entry in entries]
+
     # Faults
 
     def on(self, operation: str, *faults: Fault) -> None:
@@ -231,7 +244,7 @@ class World:
     def change(self, old: Run | None, new: Run | None, *more: Run | None) -> dict[str, Any]:
         """The event of the table's stream: from old to new, and on from there if more follow."""
         runs = (old, new, *more)
-        return {"Records": [_stream_record(*pair) for pair in zip(runs, runs[1:], strict=False)]}
+        return {"Records": [_stream_record(*pair) for pair in pairwise(runs)]}
 
     def comes_back_in(self) -> list[int]:
         """The visibility timeouts that messages were given, in order."""
@@ -395,6 +408,7 @@ def _deploy() -> None:
         "default-dead-letters",
         "default-parked",
         "other-work",
+        "other-dead-letters",
         "relay-retry",
         "completions",
     ):

@@ -31,14 +31,17 @@ def attempted(message: Any, *, left_ms: int = LEFT_MS) -> float | None:
 def changed(before: Run, after: Run) -> dict[str, Any]:
     """The fields of a run that differ, as they are now."""
     names = [field.name for field in fields(Run)]
-    return {
-        it: getattr(after, it) for it in names if getattr(before, it) != getattr(after, it)
-    }
+    return {it: getattr(after, it) for it in names if getattr(before, it) != getattr(after, it)}
 
 
 CLAIMED = {"claim": ANY, "lease": None}
 OVER = {"finished_at": NOW, "expires_at": EXPIRES, "open": None}
-SUCCEEDED = {"kind": "completed", "result": "success", "return_value": '{"n":1}', "claim": ANY} | OVER
+SUCCEEDED = {
+    "kind": "completed",
+    "result": "success",
+    "return_value": '{"n":1}',
+    "claim": ANY,
+} | OVER
 RETRIED = {"kind": "scheduled", "retries": 1, "due": AGAIN}
 NOTHING: dict[str, Any] = {}
 ENQUEUED: dict[str, Any] = {"kind": "enqueued"}
@@ -465,7 +468,12 @@ def test_an_attempt_that_was_declared_lost_changes_nothing_when_it_ends_late(
     world.action(work)
     assert attempted(message(world.put(world.a_run()), token="T")) is None
     run = world.run("default#r1")
-    assert (run.result, run.return_value, run.retries, run.claim) == ("success", '"theirs"', 1, "c2")
+    assert (run.result, run.return_value, run.retries, run.claim) == (
+        "success",
+        '"theirs"',
+        1,
+        "c2",
+    )
     assert world.answers() == [("T", "completed")]
     assert logged("job-end") == []
 
@@ -504,9 +512,7 @@ def test_a_claim_lost_to_another_consumer_sends_the_message_back(world, message)
     calls: list[int] = []
     world.action(lambda ctx, args: calls.append(1))
     run = world.put(world.a_run())
-    world.meanwhile(
-        "update_item", lambda: world.put(world.a_run(**(RUNNING | {"due": run.due})))
-    )
+    world.meanwhile("update_item", lambda: world.put(world.a_run(**(RUNNING | {"due": run.due}))))
     assert attempted(message(run, token="T")) == 9.5
     assert calls == []
     assert world.answers() == []
@@ -516,9 +522,7 @@ def test_a_run_canceled_between_read_and_claim_never_starts(world, message) -> N
     calls: list[int] = []
     world.action(lambda ctx, args: calls.append(1))
     run = world.put(world.a_run())
-    world.meanwhile(
-        "update_item", lambda: store.cancel(run, finished_at=NOW, expires_at=EXPIRES)
-    )
+    world.meanwhile("update_item", lambda: store.cancel(run, finished_at=NOW, expires_at=EXPIRES))
     assert attempted(message(run, token="T")) is None
     assert calls == []
     assert world.run("default#r1").kind == "canceled"

@@ -93,17 +93,7 @@ DETAIL = {"v": 1, "run": KEY, "kind": "completed"}
 def test_a_letter_of_any_other_hop_has_its_run_looked_at(world, body: str) -> None:
     world.put(world.a_run(kind="completed", result="success", completion="pending"))
     assert handled(world, "completions", body)
-    details = [json.loads(it["Detail"]) for name, it in _events(world)]
-    assert [it["run"] for it in details] == [KEY]
-
-
-def _events(world) -> list[tuple[str, dict[str, Any]]]:
-    return [
-        (name, entry)
-        for name, given in world.calls
-        if name == "put_events"
-        for entry in given["Entries"]
-    ]
+    assert [it["run"] for it in world.announced()] == [KEY]
 
 
 @pytest.mark.parametrize("body", ["hello", "{}", '{"detail": {}}', '{"detail": 7}'])

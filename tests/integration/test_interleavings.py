@@ -329,9 +329,7 @@ def test_22_an_insert_that_is_relayed_again_ten_minutes_later_changes_nothing(
     assert (world.run(KEY), work.calls) == (run, 0)
 
 
-def test_23_a_batch_that_is_relayed_twice_runs_the_action_once(
-    world, work, lambda_context
-) -> None:
+def test_23_a_batch_that_is_relayed_twice_runs_the_action_once(world, work, lambda_context) -> None:
     event = world.change(None, world.put(world.a_run()))
     relay.handler(event, None)
     relay.handler(event, None)
@@ -344,8 +342,12 @@ def test_23_a_batch_that_is_relayed_twice_runs_the_action_once(
 def ended_run(world) -> Run:
     return world.put(
         world.a_run(
-            kind="completed", result="success", return_value="1", finished_at=NOW,
-            on_complete="jobs.done", completion="pending",
+            kind="completed",
+            result="success",
+            return_value="1",
+            finished_at=NOW,
+            on_complete="jobs.done",
+            completion="pending",
         )
     )
 

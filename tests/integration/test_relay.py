@@ -27,20 +27,6 @@ def started_input(run_id: str, group: str | None = None) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def announced(world):
-    """The events that the bus took, by a rule and a queue as the stack has them."""
-    events, name = world.client("events"), "Test-events"
-    events.put_rule(
-        Name="ended",
-        EventBusName=name,
-        EventPattern=json.dumps({"source": ["workpool"], "detail-type": ["Run Ended"]}),
-    )
-    arn = "arn:aws:sqs:us-east-1:123456789012:Test-completions"
-    events.put_targets(Rule="ended", EventBusName=name, Targets=[{"Id": "1", "Arn": arn}])
-    return lambda: [body["detail"] for body in world.bodies("completions")]
-
-
 def test_a_new_run_becomes_a_message_of_its_due(world) -> None:
     relayed(world.change(None, world.a_run()))
     assert world.bodies("default-work") == [
@@ -60,9 +46,7 @@ def test_a_message_goes_to_its_own_pools_queue_in_the_group_of_its_fairness_key(
     assert groups == {"default": ["tenant-7"], "other": [None]}
 
 
-@pytest.mark.parametrize(
-    ("fairness_key", "group"), [(None, "r1"), ("tenant-7", "tenant-7")]
-)
+@pytest.mark.parametrize(("fairness_key", "group"), [(None, "r1"), ("tenant-7", "tenant-7")])
 def test_a_run_of_later_becomes_an_execution_that_waits_for_its_due(
     world, fairness_key: str | None, group: str
 ) -> None:
@@ -75,9 +59,7 @@ def test_a_run_of_later_becomes_an_execution_that_waits_for_its_due(
 def test_a_failed_first_attempt_becomes_an_execution(world) -> None:
     running = world.a_run(kind="running", claim="c1", lease=LATER)
     relayed(
-        world.change(
-            running, replace(running, kind="scheduled", retries=1, due=LATER, lease=None)
-        )
+        world.change(running, replace(running, kind="scheduled", retries=1, due=LATER, lease=None))
     )
     assert world.executions() == {f"r1-{NOW}-1": started_input("r1")}
 
@@ -88,11 +70,11 @@ def test_a_retry_that_its_execution_waits_for_becomes_nothing(world) -> None:
     assert world.executions() == {}
 
 
-def test_a_run_that_ended_becomes_one_event(world, announced) -> None:
+def test_a_run_that_ended_becomes_one_event(world) -> None:
     running = world.a_run(kind="running", claim="c1", on_complete="jobs.done")
     ended = replace(running, kind="completed", result="failed", error="boom", return_value="1")
     relayed(world.change(running, ended, replace(ended, completion="done")))
-    assert announced() == [
+    assert world.announced() == [
         {
             "v": 1,
             "run": "default#r1",
@@ -106,21 +88,21 @@ def test_a_run_that_ended_becomes_one_event(world, announced) -> None:
     ]
 
 
-def test_an_event_of_a_run_without_a_completion_names_none(world, announced) -> None:
+def test_an_event_of_a_run_without_a_completion_names_none(world) -> None:
     relayed(world.change(world.a_run(), world.a_run(kind="canceled", result="canceled")))
-    assert [(it["kind"], it["result"], "onComplete" in it) for it in announced()] == [
+    assert [(it["kind"], it["result"], "onComplete" in it) for it in world.announced()] == [
         ("canceled", "canceled", False)
     ]
 
 
-def test_a_run_canceled_while_it_waited_has_its_execution_stopped(world, announced) -> None:
+def test_a_run_canceled_while_it_waited_has_its_execution_stopped(world) -> None:
     waiting = world.a_run(kind="scheduled", due=LATER)
     relayed(world.change(None, waiting))
     relayed(world.change(waiting, replace(waiting, kind="canceled", result="canceled")))
     stepfunctions = world.client("stepfunctions")
     arn = f"arn:aws:states:us-east-1:123456789012:execution:Test-default-retrier:r1-{NOW}-0"
     assert stepfunctions.describe_execution(executionArn=arn)["status"] == "ABORTED"
-    assert len(announced()) == 1
+    assert len(world.announced()) == 1
 
 
 def test_an_execution_that_never_was_needs_no_stop(world) -> None:
@@ -137,10 +119,10 @@ def test_a_stop_that_aws_refuses_is_only_a_saving_lost(world) -> None:
     assert world.messages("relay-retry") == []
 
 
-def test_a_forgotten_run_becomes_nothing(world, announced) -> None:
+def test_a_forgotten_run_becomes_nothing(world) -> None:
     ended = world.a_run(kind="completed", result="success", expires_at=1)
     relayed(world.change(ended, None))
-    assert (world.messages("default-work"), world.executions(), announced()) == ([], {}, [])
+    assert (world.messages("default-work"), world.executions(), world.announced()) == ([], {}, [])
 
 
 @pytest.mark.parametrize("kind", ["enqueued", "scheduled"])
@@ -201,7 +183,9 @@ def test_an_execution_that_is_throttled_goes_to_the_retry_queue_and_the_rest_goe
 def test_messages_that_sqs_refuses_one_by_one_go_to_the_retry_queue(world) -> None:
     def second_failed(call: Any, parameters: dict[str, Any]) -> Any:
         failed = parameters["Entries"][1]
-        sent = call(**parameters | {"Entries": [it for it in parameters["Entries"] if it != failed]})
+        sent = call(
+            **parameters | {"Entries": [it for it in parameters["Entries"] if it != failed]}
+        )
         reason = {"Id": failed["Id"], "Code": "InternalError", "SenderFault": False}
         return sent | {"Failed": [reason]}
 
@@ -313,7 +297,7 @@ def looked_at(world, *bodies: str) -> list[str]:
     return [it["body"] for it in event["Records"] if it["messageId"] in back]
 
 
-def test_a_run_in_the_retry_queue_gets_its_hint(world, announced) -> None:
+def test_a_run_in_the_retry_queue_gets_its_hint(world) -> None:
     for run_id, state in {
         "r1": {"kind": "enqueued"},
         "r2": {"kind": "scheduled", "due": LATER},
@@ -326,7 +310,7 @@ def test_a_run_in_the_retry_queue_gets_its_hint(world, announced) -> None:
     assert looked_at(world, *bodies) == []
     assert [it["run"] for it in world.bodies("default-work")] == ["default#r1"]
     assert list(world.executions()) == [f"r2-{NOW}-0"]
-    assert [it["run"] for it in announced()] == ["default#r3"]
+    assert [it["run"] for it in world.announced()] == ["default#r3"]
 
 
 def test_a_hint_that_is_refused_again_goes_back_alone(world) -> None:
@@ -344,6 +328,8 @@ def test_a_run_of_a_newer_version_stays_in_the_retry_queue(world) -> None:
     assert looked_at(world, body) == [body]
 
 
-@pytest.mark.parametrize("body", ["hello", "[]", "7", "null", '"run"', "{}", '{"run": 7}', '{"run": "r1"}'])
+@pytest.mark.parametrize(
+    "body", ["hello", "[]", "7", "null", '"run"', "{}", '{"run": 7}', '{"run": "r1"}']
+)
 def test_what_names_no_run_stays_in_the_retry_queue(world, body: str) -> None:
     assert looked_at(world, body) == [body]

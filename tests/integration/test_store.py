@@ -17,7 +17,13 @@ LEASE, FINISHED, EXPIRES = 1_790_000_070_000, 1_790_000_011_111, 1_790_086_411
 # Every state that a run may be in when a writer arrives who believes that it is at DUE, that its
 # claim is "c1" and its completion's "h1".
 RUNNING = {"kind": "running", "claim": "c1", "lease": LEASE}
-ENDED = {"kind": "completed", "result": "success", "return_value": "1", "finished_at": 5, "claim": "c1"}
+ENDED = {
+    "kind": "completed",
+    "result": "success",
+    "return_value": "1",
+    "finished_at": 5,
+    "claim": "c1",
+}
 PENDING = ENDED | {"completion": "pending", "on_complete": "jobs.done"}
 MINE = {"completion_claim": "h1", "completion_tries": 1}
 STATES: dict[str, dict[str, Any] | None] = {
@@ -48,27 +54,27 @@ STATES: dict[str, dict[str, Any] | None] = {
 # Columns: create, claim, finish with success, failure, cancel, reschedule, cancel, ask to cancel,
 # lease the completion, complete it, retry it, park it.
 TABLE = """
-    state            create claim success failed canceled resched cancel ask lease complete retry park
-    absent              +     -      -      -       -        -      -     -    -      -       -    -
-    expired             +     -      -      -       -        -      -     -    -      -       -    -
-    enqueued            =     +      -      -       -        -      +     -    -      -       -    -
-    scheduled           =     +      -      -       -        -      +     -    -      -       -    -
-    rescheduled         =     -      -      -       -        -      +     -    -      -       -    -
-    created_anew        =     -      -      -       -        -      -     -    -      -       -    -
-    running             =     -      +      +       +        +      -     +    -      -       -    -
-    asked_to_cancel     =     -      +      -       +        -      -     +    -      -       -    -
-    claimed_by_other    =     -      -      -       -        -      -     -    -      -       -    -
-    claim_lost          =     -      -      -       -        -      -     -    -      -       -    -
-    completed           =     -      -      -       -        -      -     -    -      -       -    -
-    canceled            =     -      -      -       -        -      -     -    -      -       -    -
-    to_complete         =     -      -      -       -        -      -     -    +      -       -    -
-    held                =     -      -      -       -        -      -     -    -      +       +    +
-    held_by_other       =     -      -      -       -        -      -     -    -      -       -    -
-    hold_over           =     -      -      -       -        -      -     -    +      -       -    -
-    done                =     -      -      -       -        -      -     -    -      =       -    -
-    done_by_other       =     -      -      -       -        -      -     -    -      -       -    -
-    parked              =     -      -      -       -        -      -     -    -      -       -    =
-    parked_by_other     =     -      -      -       -        -      -     -    -      -       -    -
+state            create claim success failed canceled resched cancel ask lease complete retry park
+absent              +     -      -      -       -        -      -     -    -      -       -    -
+expired             +     -      -      -       -        -      -     -    -      -       -    -
+enqueued            =     +      -      -       -        -      +     -    -      -       -    -
+scheduled           =     +      -      -       -        -      +     -    -      -       -    -
+rescheduled         =     -      -      -       -        -      +     -    -      -       -    -
+created_anew        =     -      -      -       -        -      -     -    -      -       -    -
+running             =     -      +      +       +        +      -     +    -      -       -    -
+asked_to_cancel     =     -      +      -       +        -      -     +    -      -       -    -
+claimed_by_other    =     -      -      -       -        -      -     -    -      -       -    -
+claim_lost          =     -      -      -       -        -      -     -    -      -       -    -
+completed           =     -      -      -       -        -      -     -    -      -       -    -
+canceled            =     -      -      -       -        -      -     -    -      -       -    -
+to_complete         =     -      -      -       -        -      -     -    +      -       -    -
+held                =     -      -      -       -        -      -     -    -      +       +    +
+held_by_other       =     -      -      -       -        -      -     -    -      -       -    -
+hold_over           =     -      -      -       -        -      -     -    +      -       -    -
+done                =     -      -      -       -        -      -     -    -      =       -    -
+done_by_other       =     -      -      -       -        -      -     -    -      -       -    -
+parked              =     -      -      -       -        -      -     -    -      -       -    =
+parked_by_other     =     -      -      -       -        -      -     -    -      -       -    -
 """
 SUCCESS = Finish(result="success", return_value='"v"')
 FAILED = Finish(result="failed", error="boom")
@@ -195,7 +201,10 @@ for _name in ("lease", "complete", "retry", "park"):
     ("transition", "difference"),
     [
         ("claim", {"claim": "c8"}),
-        ("claim", {"kind": "scheduled", "due": NEXT}),  # claimed, the answer lost, then declared lost
+        (
+            "claim",
+            {"kind": "scheduled", "due": NEXT},
+        ),  # claimed, the answer lost, then declared lost
         ("claim", {"kind": "completed", "result": "success"}),
         ("success", {"claim": "c2"}),
         ("success", {"kind": "scheduled"}),

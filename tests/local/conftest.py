@@ -13,7 +13,7 @@ import pytest
 from local import Emulator
 
 APP = """
-import json, os, pathlib, sys
+import hashlib, json, os, pathlib, sys
 settings = json.loads(os.environ["CDK_CONTEXT_JSON"])
 if settings.get("mistake"):
     raise ValueError("2 mistakes in cdk.json:\\n  maxParallelism must be >= 1, got 0\\n  no pool")
@@ -30,10 +30,20 @@ outputs = {"ApiUrl": "http://abc123.execute-api.localhost:1", "RunsTableName": "
 resources = {"Queue": queue, **({"Function": function} if "reserved" in settings else {})}
 template = {"Resources": resources,
             "Outputs": {name: {"Value": value} for name, value in outputs.items()}}
-(out / "Tiny.template.json").write_text(json.dumps(template))
-(out / "manifest.json").write_text(json.dumps({"version": "36.0.0", "artifacts": {"Tiny": {
-    "type": "aws:cloudformation:stack", "environment": "aws://unknown-account/unknown-region",
-    "properties": {"templateFile": "Tiny.template.json", "stackName": "Tiny"}}}}))
+text = json.dumps(template)
+key = hashlib.sha256(text.encode()).hexdigest() + ".json"
+bucket = "cdk-hnb659fds-assets-000000000000-us-east-1"
+assets = {"template": {"source": {"path": "Tiny.template.json", "packaging": "file"},
+                       "destinations": {"here": {"bucketName": bucket, "objectKey": key}}}}
+manifest = {"Tiny.assets": {"type": "cdk:asset-manifest",
+                            "properties": {"file": "Tiny.assets.json"}},
+            "Tiny": {"type": "aws:cloudformation:stack", "dependencies": ["Tiny.assets"],
+                     "environment": "aws://unknown-account/unknown-region",
+                     "properties": {"templateFile": "Tiny.template.json",
+                                    "stackTemplateAssetObjectUrl": f"s3://{bucket}/{key}"}}}
+(out / "Tiny.template.json").write_text(text)
+(out / "Tiny.assets.json").write_text(json.dumps({"version": "36.0.0", "files": assets}))
+(out / "manifest.json").write_text(json.dumps({"version": "36.0.0", "artifacts": manifest}))
 """
 
 

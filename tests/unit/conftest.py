@@ -1,4 +1,4 @@
-"""What the pure tests share: a run to vary, and hypothesis without a database or a stopwatch."""
+"""What the pure tests share: a run to vary, and hypothesis that is the same on every machine."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,9 @@ import pytest
 
 from workpool.run import Run
 
-hypothesis.settings.register_profile("workpool", database=None, deadline=None, max_examples=60)
+hypothesis.settings.register_profile(
+    "workpool", database=None, deadline=None, derandomize=True, max_examples=200
+)
 hypothesis.settings.load_profile("workpool")
 
 ENQUEUED_MS = 1_790_000_000_123

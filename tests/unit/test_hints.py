@@ -38,9 +38,7 @@ RELAY_TABLE = """
 """
 RELAY_ROWS = [line.split() for line in RELAY_TABLE.strip().splitlines()[1:]]
 CHANGES = [
-    (old, new, hint)
-    for old, *hints in RELAY_ROWS
-    for new, hint in zip(STATES, hints, strict=True)
+    (old, new, hint) for old, *hints in RELAY_ROWS for new, hint in zip(STATES, hints, strict=True)
 ]
 
 
@@ -48,9 +46,7 @@ CHANGES = [
 def test_a_change_calls_for_the_hint_of_the_relays_table(
     a_run: MakeRun, old: str, new: str, hint: str
 ) -> None:
-    before, after = (
-        None if STATES[it] is None else a_run(**STATES[it] or {}) for it in (old, new)
-    )
+    before, after = (None if STATES[it] is None else a_run(**STATES[it] or {}) for it in (old, new))
     hints = Hints()
     hints.add(before, after)
     assert hints == Hints(

@@ -74,7 +74,10 @@ def test_a_package_may_hold_actions_in_its_init(code: Code, tmp_path: Path) -> N
     ("case", "text"),
     [
         ("no decorator", "def work(ctx, args): pass"),
-        ("the other decorator", "from workpool import completion as c\n@c\ndef work(x, y, z): pass"),
+        (
+            "the other decorator",
+            "from workpool import completion as c\n@c\ndef work(x, y, z): pass",
+        ),
         ("a namesake", "from elsewhere import action\n@action\ndef work(ctx, args): pass"),
         ("a namesake's attribute", "import other\n@other.action\ndef work(ctx, args): pass"),
         ("a decorated class", "from workpool import action\n@action\nclass work: pass"),

@@ -1,0 +1,40 @@
+"""The code blocks of the README: what each is, by the comment above it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+README = Path(__file__).parents[2] / "README.md"
+
+_BLOCK = re.compile(
+    r"(?:<!-- (?P<what>file|run): (?P<name>.+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """`what` is file (drop it there), run (a test runs it) or None."""
+
+    what: str | None
+    name: str | None
+    language: str
+    text: str
+
+
+def blocks() -> list[Block]:
+    return [
+        Block(it["what"], it["name"], it["language"], it["text"])
+        for it in _BLOCK.finditer(README.read_text())
+    ]
+
+
+def files() -> dict[str, str]:
+    """The files that a reader is told to write, by path."""
+    return {it.name: it.text for it in blocks() if it.what == "file" and it.name}
+
+
+def block(name: str) -> str:
+    """The text of a block that a test runs."""
+    [text] = [it.text for it in blocks() if it.what == "run" and it.name == name]
+    return text

@@ -1,0 +1,92 @@
+"""The README's snippets, run as they stand on the deployed stack; its commands, accounted for."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import readme
+
+pytestmark = pytest.mark.e2e
+
+RUN_ELSEWHERE = {
+    "make demo": "tests/demo",
+    "make up": "tests/local",
+    ". .local/env": "tests/local",
+    "make down": "tests/local",
+    "make test": "CI",
+    "make check": "CI",
+    "npx cdk bootstrap": "local/deploy.py, by each deploy of these tests",
+    "npx cdk deploy": "local/deploy.py, by each deploy of these tests",
+}
+
+
+@pytest.fixture(scope="module")
+def tables(stack):
+    stack.client("dynamodb").create_table(
+        TableName="workpool-demo-orders",
+        KeySchema=[{"AttributeName": "orderId", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "orderId", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+
+
+def run(stack, command: list[str], text: str = "") -> str:
+    environment = {**os.environ, **stack.environment, "PYTHONPATH": "functions"}
+    environment.pop("AWS_SESSION_TOKEN", None)
+    done = subprocess.run(
+        command,
+        input=text,
+        env=environment,
+        cwd=Path(readme.README).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_client_as_in_the_readme(stack, tables):
+    printed = run(stack, [sys.executable, "-"], readme.block("python client"))
+    assert "'type': 'success'" in printed
+
+    def mail():
+        item = stack.client("dynamodb").get_item(
+            TableName="workpool-demo-orders", Key={"orderId": {"S": "o1"}}
+        )
+        return item.get("Item", {}).get("mail")
+
+    assert stack.until(mail, lambda it: it is not None) == {"S": "success"}
+
+
+def test_the_sdk_call_as_in_the_readme(stack, tables):
+    run_id = run(stack, [sys.executable, "-"], readme.block("python sdk") + "print(run_id)\n")
+    assert stack.wait("default", run_id.strip())["result"]["type"] == "success"
+
+
+def test_the_signed_request_as_in_the_readme(stack):
+    answer = json.loads(run(stack, ["sh"], readme.block("sh")))
+    assert stack.wait("default", answer["runId"])["result"]["type"] == "success"
+
+
+def test_the_transaction_as_in_the_readme(stack, tables):
+    text = readme.block("python transaction") + "print(run_id)\n"
+    run_id = run(stack, [sys.executable, "-"], text)
+    assert stack.wait("default", run_id.strip())["result"]["type"] == "success"
+
+
+def test_every_block_and_command_of_the_readme_is_run_somewhere():
+    run_here = {"python client", "python sdk", "sh", "python transaction"}
+    assert {it.name for it in readme.blocks() if it.what == "run"} == run_here
+    assert len(readme.files()) == 2
+    for block in readme.blocks():
+        if block.what is not None or block.language == "":  # a picture
+            continue
+        assert block.language == "sh"
+        for line in block.text.splitlines():
+            assert line.partition("#")[0].strip() in RUN_ELSEWHERE

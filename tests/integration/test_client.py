@@ -1,0 +1,386 @@
+"""The Python client: in process inside a function, over HTTP with signed requests outside."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import boto3
+import pytest
+
+import workpool
+from workpool import IdempotentWorkpool, RunStatus, lookup
+from workpool.attempt import attempt
+
+NOW = 1_790_000_000_000
+ACTION = "from workpool import action\n@action\ndef work(ctx, args): return args\n"
+COMPLETION = "from workpool import completion\n@completion\ndef done(ctx, c, r): pass\n"
+
+
+# Inside a function of the stack
+
+
+@pytest.fixture
+def inside(world) -> IdempotentWorkpool:
+    world.code("actions", "jobs", ACTION)
+    world.code("completions", "jobs", COMPLETION)
+    return IdempotentWorkpool("default")
+
+
+def test_inside_a_function_a_run_is_submitted_read_and_canceled_in_process(world, inside) -> None:
+    run_id = inside.run("jobs.work", {"n": 1}, annotation="o1", max_retries=0)
+    assert inside.status(run_id) == RunStatus(
+        run_id=run_id,
+        kind="enqueued",
+        pool="default",
+        action="jobs.work",
+        enqueued_at=NOW,
+        annotation="o1",
+    )
+    canceled = inside.cancel(run_id)
+    assert (canceled.kind, canceled.result, canceled.ended) == (
+        "canceled",
+        {"type": "canceled"},
+        True,
+    )
+    assert inside.status("nobody") == RunStatus(run_id="nobody", kind="unknown")
+
+
+def test_an_action_may_submit_a_further_run(world, message) -> None:
+    ids: list[str] = []
+
+    def work(ctx: Any, args: Any) -> None:
+        if ctx.annotation == "root":
+            ids.append(IdempotentWorkpool("other").run("jobs.work", annotation="leaf"))
+
+    world.action(work)
+    run = world.put(world.a_run(annotation="root"))
+    attempt(message(run), remaining_ms=lambda: 70_000)
+    assert world.run(f"other#{ids[0]}").annotation == "leaf"
+
+
+def test_functions_themselves_may_be_given_instead_of_names(world, inside) -> None:
+    work, done = lookup.find("jobs.work", "action"), lookup.find("jobs.done", "completion")
+    run_id = inside.run(work, on_complete=done)
+    run = world.run(f"default#{run_id}")
+    assert (run.action, run.on_complete) == ("jobs.work", "jobs.done")
+
+
+def test_a_function_that_is_not_decorated_is_refused(inside) -> None:
+    with pytest.raises(workpool.UnknownAction, match="not decorated with @action"):
+        inside.run(len)
+
+
+@pytest.mark.parametrize(
+    ("submit", "kind", "due", "max_retries"),
+    [
+        (lambda pool: pool.run("jobs.work"), "enqueued", NOW, None),
+        (lambda pool: pool.run("jobs.work", run_after_ms=1500), "scheduled", NOW + 2000, None),
+        (lambda pool: pool.run_after(1500, "jobs.work"), "scheduled", NOW + 2000, None),
+        (lambda pool: pool.run_at(NOW + 5000, "jobs.work"), "scheduled", NOW + 5000, None),
+        (
+            lambda pool: pool.run_at(datetime(2026, 9, 21, 14, 13, 25, tzinfo=UTC), "jobs.work"),
+            "scheduled",
+            NOW + 5000,
+            None,
+        ),
+        (lambda pool: pool.run_at(0, "jobs.work"), "enqueued", NOW, None),
+        (lambda pool: pool.run_once("jobs.work"), "enqueued", NOW, 0),
+        (lambda pool: pool.run_once_after(1500, "jobs.work"), "scheduled", NOW + 2000, 0),
+        (lambda pool: pool.run_once_at(NOW + 5000, "jobs.work"), "scheduled", NOW + 5000, 0),
+    ],
+)
+def test_each_way_to_run_says_when_and_how_often(
+    world, inside, submit: Callable[..., str], kind: str, due: int, max_retries: int | None
+) -> None:
+    run = world.run(f"default#{submit(inside)}")
+    assert (run.kind, run.due, run.max_retries) == (kind, due, max_retries)
+
+
+def test_every_option_is_passed_on(world, inside) -> None:
+    options: dict[str, Any] = {
+        "initial_backoff_ms": 1000,
+        "base": 2.71,
+        "max_retries": 3,
+        "on_complete": "jobs.done",
+        "context": [1],
+        "annotation": "o1",
+        "idempotency_key": "k1",
+        "fairness_key": "t1",
+    }
+    run_id = inside.run("jobs.work", {"n": 1}, **options)
+    run = world.run(f"default#{run_id}")
+    assert (run.initial_backoff_ms, run.base, run.max_retries) == (1000, 2.71, 3)
+    assert (run.on_complete, run.context, run.annotation) == ("jobs.done", "[1]", "o1")
+    assert run.fairness_key == "t1"
+    assert inside.run("jobs.work", {"n": 1}, **options) == run_id
+
+
+def test_errors_are_the_codes(inside) -> None:
+    with pytest.raises(workpool.InvalidRequest, match=r"options\.base must be >= 1, got 0\.9"):
+        inside.run("jobs.work", base=0.9)
+    with pytest.raises(workpool.UnknownPool):
+        IdempotentWorkpool("ghost").run("jobs.work")
+
+
+# A run as an entry of the caller's own transaction
+
+
+def commit(world, *entries: dict[str, Any]) -> None:
+    world.client("dynamodb").transact_write_items(TransactItems=list(entries))
+
+
+def an_order(condition: str) -> dict[str, Any]:
+    item = {"run": {"S": "an order"}}
+    return {"Put": {"TableName": "runs", "Item": item, "ConditionExpression": condition}}
+
+
+def test_a_run_starts_with_the_transaction_that_commits_it(world, inside) -> None:
+    run_id, entry = inside.transact_item("jobs.work", {"n": 1}, on_complete="jobs.done")
+    assert inside.status(run_id).kind == "unknown"
+    commit(world, an_order("attribute_not_exists(settled)"), entry)
+    assert inside.status(run_id).kind == "enqueued"
+    run = world.run(f"default#{run_id}")
+    assert (run.args, run.on_complete) == ('{"n":1}', "jobs.done")
+
+
+def test_a_run_does_not_start_with_a_transaction_that_fails(world, inside) -> None:
+    run_id, entry = inside.transact_item("jobs.work")
+    with pytest.raises(Exception, match="ConditionalCheckFailed"):
+        commit(world, an_order("attribute_exists(settled)"), entry)
+    assert inside.status(run_id).kind == "unknown"
+    assert world.items() == []
+
+
+def test_a_key_that_was_used_refuses_the_transaction(world, inside) -> None:
+    first, entry = inside.transact_item("jobs.work", idempotency_key="o1")
+    commit(world, entry)
+    again, entry = inside.transact_item("jobs.work", idempotency_key="o1")
+    assert first == again
+    with pytest.raises(Exception, match="ConditionalCheckFailed"):
+        commit(world, an_order("attribute_not_exists(settled)"), entry)
+    assert world.item("an order") is None
+
+
+def test_a_run_of_a_transaction_is_checked_before(inside) -> None:
+    with pytest.raises(workpool.InvalidRequest, match=r"options\.nonsense is not a field"):
+        inside.transact_item("jobs.work", nonsense=1)
+
+
+# Outside: over HTTP
+
+
+class Api:
+    """A server that answers as it is told to, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, Any]] = []
+        self.authorizations: list[str] = []
+        self.answers: list[tuple[int, Any]] = []
+
+    def answer(self, status: int, shape: Any) -> None:
+        self.answers.append((status, shape))
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    here = Api()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            here.asked.append((self.command, self.path, json.loads(body) if body else None))
+            here.authorizations.append(self.headers.get("Authorization", ""))
+            status, shape = here.answers.pop(0)
+            data = shape if isinstance(shape, bytes) else json.dumps(shape).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do
+
+        def log_message(self, *args: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("WORKPOOL_API_URL", f"http://127.0.0.1:{server.server_address[1]}/")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    yield here
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+STATUS = {"runId": "r1", "pool": "default", "action": "a.b", "kind": "enqueued", "enqueuedAt": NOW}
+
+
+def test_outside_a_run_is_submitted_by_a_signed_request(api: Api) -> None:
+    api.answer(202, {"runId": "r1"})
+    pool = IdempotentWorkpool("default")
+    assert pool.run("a.b", {"n": "ü"}, max_retries=0, idempotency_key="k1") == "r1"
+    options = {"maxRetries": 0, "idempotencyKey": "k1"}
+    body = {"action": "a.b", "args": {"n": "ü"}, "options": options}
+    assert api.asked == [("POST", "/pools/default/runs", body)]
+    assert api.authorizations[0].startswith("AWS4-HMAC-SHA256 Credential=")
+    assert "/us-east-1/execute-api/aws4_request" in api.authorizations[0]
+
+
+def test_outside_a_status_is_read_and_a_run_canceled(api: Api) -> None:
+    api.answer(200, STATUS)
+    api.answer(200, STATUS | {"kind": "canceled", "result": {"type": "canceled"}, "finishedAt": 5})
+    pool = IdempotentWorkpool("default")
+    assert pool.status("r1").kind == "enqueued"
+    assert pool.cancel("r1").result == {"type": "canceled"}
+    assert [it[:2] for it in api.asked] == [
+        ("GET", "/pools/default/runs/r1"),
+        ("POST", "/pools/default/runs/r1/cancel"),
+    ]
+
+
+def test_an_unknown_run_is_a_status_not_an_error(api: Api) -> None:
+    api.answer(404, {"runId": "a/b c", "kind": "unknown"})
+    assert IdempotentWorkpool().status("a/b c").kind == "unknown"
+    assert api.asked[0][1] == "/pools/default/runs/a%2Fb%20c"
+
+
+def test_fields_of_a_newer_deployment_are_left_out(api: Api) -> None:
+    api.answer(200, STATUS | {"attempts": []})
+    assert IdempotentWorkpool().status("r1").run_id == "r1"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "InvalidRequest"),
+        (404, "UnknownPool"),
+        (404, "UnknownAction"),
+        (404, "UnknownCompletion"),
+        (409, "IdempotencyConflict"),
+        (413, "PayloadTooLarge"),
+    ],
+)
+def test_a_refusal_is_an_error_of_its_code_and_is_not_tried_again(
+    api: Api, status: int, code: str
+) -> None:
+    api.answer(status, {"error": {"code": code, "message": "because"}})
+    with pytest.raises(getattr(workpool, code), match="because"):
+        IdempotentWorkpool().run("a.b")
+    assert len(api.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "shape"),
+    [
+        (429, {"error": {"code": "Throttled", "message": "later"}}),
+        (500, {"error": {"code": "Internal", "message": "oops"}}),
+        (429, {"message": "Too Many Requests"}),
+        (500, {"message": "Internal Server Error"}),
+        (503, {"message": "Service Unavailable"}),
+        (502, b"<html>bad gateway</html>"),
+    ],
+)
+def test_what_may_pass_is_tried_again_with_the_same_idempotency_key(
+    api: Api, status: int, shape: Any
+) -> None:
+    api.answer(status, shape)
+    api.answer(status, shape)
+    api.answer(202, {"runId": "r1"})
+    assert IdempotentWorkpool().run("a.b") == "r1"
+    keys = [body["options"]["idempotencyKey"] for _, _, body in api.asked]
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.parametrize(("status", "error"), [(429, workpool.Throttled), (500, workpool.Internal)])
+def test_what_does_not_pass_is_raised_after_four_tries(
+    api: Api, status: int, error: type[Exception]
+) -> None:
+    for _ in range(4):
+        api.answer(status, {"message": "no"})
+    with pytest.raises(error):
+        IdempotentWorkpool().status("r1")
+    assert len(api.asked) == 4
+
+
+def test_each_submit_without_a_key_sends_one_of_its_own(api: Api) -> None:
+    pool = IdempotentWorkpool()
+    for _ in range(2):
+        api.answer(202, {"runId": "r1"})
+        pool.run("a.b")
+    keys = [body["options"]["idempotencyKey"] for _, _, body in api.asked]
+    assert keys[0] != keys[1]
+
+
+def test_a_refused_signature_is_no_internal_error(api: Api) -> None:
+    api.answer(403, {"message": "Forbidden"})
+    with pytest.raises(workpool.WorkpoolError, match="HTTP 403"):
+        IdempotentWorkpool().status("r1")
+    assert len(api.asked) == 1
+
+
+def test_a_deployment_that_cannot_be_reached_is_internal_after_four_tries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    monkeypatch.setenv("WORKPOOL_API_URL", "http://127.0.0.1:1")
+    with pytest.raises(workpool.Internal, match=r"http://127\.0\.0\.1:1 "):
+        IdempotentWorkpool().status("r1")
+    assert waits == [0.2, 0.4, 0.8]
+
+
+def test_waiting_ends_when_the_run_ended_whatever_its_result(api: Api) -> None:
+    failed = {"kind": "completed", "result": {"type": "failed", "error": "boom"}}
+    for shape in (STATUS, STATUS | {"kind": "running"}, STATUS | failed):
+        api.answer(200, shape)
+    status = IdempotentWorkpool().wait("r1", timeout=60)
+    assert (status.ended, status.result) == (True, {"type": "failed", "error": "boom"})
+    assert len(api.asked) == 3
+
+
+def test_waiting_too_long_is_a_timeout(api: Api) -> None:
+    api.answer(200, STATUS)
+    with pytest.raises(TimeoutError, match="run r1 is enqueued after 0 s"):
+        IdempotentWorkpool().wait("r1", timeout=0)
+
+
+def test_waiting_for_an_unknown_run_is_a_lookup_error(api: Api) -> None:
+    api.answer(404, {"runId": "r1", "kind": "unknown"})
+    with pytest.raises(LookupError, match="pool 'default' knows no run 'r1'"):
+        IdempotentWorkpool().wait("r1")
+
+
+def test_polls_grow_apart_up_to_five_seconds(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    for _ in range(12):
+        api.answer(200, STATUS)
+    api.answer(200, STATUS | {"kind": "canceled"})
+    IdempotentWorkpool().wait("r1")
+    assert waits[:3] == pytest.approx([0.2, 0.3, 0.45])
+    assert waits == sorted(waits)
+    assert waits[-1] == 5
+
+
+def test_without_an_address_the_deployment_is_found_by_its_parameter(
+    api: Api, aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = os.environ["WORKPOOL_API_URL"]
+    monkeypatch.delenv("WORKPOOL_API_URL")
+    value = json.dumps({"apiUrl": url, "runsTable": "Mine-runs"})
+    for stack in ("Workpool", "Mine"):
+        boto3.client("ssm").put_parameter(
+            Name=f"/workpool/{stack}", Value=value, Type="String", Overwrite=True
+        )
+    api.answer(200, STATUS)
+    monkeypatch.setenv("WORKPOOL_STACK", "Mine")
+    pool = IdempotentWorkpool("default")
+    _, entry = pool.transact_item("a.b")
+    assert entry["Put"]["TableName"] == "Mine-runs"
+    assert pool.status("r1").kind == "enqueued"
+    assert IdempotentWorkpool("default", stack="Workpool")._stack == "Workpool"

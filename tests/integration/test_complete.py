@@ -1,0 +1,452 @@
+"""Completion handlers: called whatever the outcome, once in effect whatever crashes."""
+
+from typing import Any
+
+import pytest
+
+from handlers import completion
+from workpool import store
+from workpool.complete import MAX_TRIES, complete, retry_in
+from workpool.run import Run
+
+NOW = 1_790_000_000_000
+KEY = "default#r1"
+LEFT_MS = 60_000
+SUCCEEDED = {"kind": "completed", "result": "success", "return_value": '{"n":1}'}
+
+
+@pytest.fixture
+def ended(world):
+    """Store a run that ended and whose completion is pending."""
+
+    def of(**fields: Any) -> Run:
+        pending = {
+            "on_complete": "jobs.done",
+            "completion": "pending",
+            "finished_at": NOW - 5,
+            "claim": "c1",
+        }
+        return world.put(world.a_run(**(SUCCEEDED | pending | fields)))
+
+    return of
+
+
+def completed(key: str = KEY) -> float | None:
+    return complete(key, remaining_ms=lambda: LEFT_MS)
+
+
+def done_with(world) -> list[Any]:
+    """A handler that notes what it is called with."""
+    calls: list[Any] = []
+    world.handler(lambda ctx, context, result: calls.append((ctx, context, result)))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("state", "result"),
+    [
+        (SUCCEEDED, {"type": "success", "returnValue": {"n": 1}}),
+        (SUCCEEDED | {"return_value": "null"}, {"type": "success", "returnValue": None}),
+        (
+            {"kind": "completed", "result": "failed", "error": "boom", "return_value": None},
+            {"type": "failed", "error": "boom"},
+        ),
+        (
+            {"kind": "canceled", "result": "canceled", "return_value": None},
+            {"type": "canceled"},
+        ),
+    ],
+)
+def test_the_handler_gets_the_context_and_the_result_whatever_the_outcome(
+    world, ended, state: dict[str, Any], result: dict[str, Any]
+) -> None:
+    calls = done_with(world)
+    ended(**state, context='{"order":[1]}', annotation="o1", retries=2)
+    assert completed() is None
+    [(ctx, context, got)] = calls
+    assert (context, got) == ({"order": [1]}, result)
+    assert (ctx.run_id, ctx.pool, ctx.action, ctx.retries) == ("r1", "default", "jobs.work", 2)
+    assert (ctx.annotation, ctx.idempotency_key) == ("o1", "r1")
+
+
+def test_without_a_context_the_handler_gets_none(world, ended) -> None:
+    calls = done_with(world)
+    ended()
+    completed()
+    assert calls[0][1] is None
+
+
+def test_a_completion_that_is_done_leaves_the_open_index_and_starts_the_retention(
+    world, ended
+) -> None:
+    done_with(world)
+    ended()
+    world.tick(100)
+    completed()
+    run = world.run(KEY)
+    assert (run.completion, run.open, run.completion_lease) == ("done", None, None)
+    assert run.expires_at == NOW // 1000 + 100 + 86_400
+    assert (run.kind, run.result, run.return_value) == ("completed", "success", '{"n":1}')
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"completion": "done"},
+        {"completion": "parked"},
+        {"completion": None},
+        {"kind": "running", "result": None, "completion": None},
+    ],
+)
+def test_nothing_is_called_for_a_run_whose_completion_is_not_pending(
+    world, ended, state: dict[str, Any]
+) -> None:
+    calls = done_with(world)
+    run = ended(**state)
+    assert completed() is None
+    assert (calls, world.run(KEY)) == ([], run)
+
+
+def test_nothing_is_called_for_an_unknown_run(world) -> None:
+    calls = done_with(world)
+    assert completed("default#nobody") is None
+    assert calls == []
+
+
+def test_an_async_handler_is_awaited(world, ended) -> None:
+    calls: list[str] = []
+    world.handler(lambda ctx, context, result: calls.append(ctx.run_id), head="async def")
+    ended()
+    assert completed() is None
+    assert calls == ["r1"]
+
+
+def an_order(condition: str | None = None) -> dict[str, Any]:
+    count = {
+        "TableName": "runs",
+        "Key": {"run": {"S": "an order"}},
+        "UpdateExpression": "ADD settled :one",
+        "ExpressionAttributeValues": {":one": {"N": "1"}},
+    }
+    return {"Update": count | ({"ConditionExpression": condition} if condition else {})}
+
+
+def test_the_writes_that_the_handler_returns_happen_with_the_mark(world, ended) -> None:
+    world.handler(lambda ctx, context, result: [an_order()])
+    ended()
+    assert completed() is None
+    assert world.item("an order")["settled"] == {"N": "1"}
+    assert world.run(KEY).completion == "done"
+
+
+def test_a_handler_may_return_ninety_writes(world, ended) -> None:
+    writes = [
+        {"Put": {"TableName": "runs", "Item": {"run": {"S": f"order {n}"}}}} for n in range(90)
+    ]
+    world.handler(lambda ctx, context, result: writes)
+    ended()
+    assert completed() is None
+    assert len(world.items()) == 91
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[an_order()] * 91, {"Put": {}}, "writes", 7, (an_order(),)],
+    ids=["91", "dict", "text", "number", "tuple"],
+)
+def test_what_is_no_list_of_up_to_ninety_writes_is_a_failed_try(world, ended, value: Any) -> None:
+    world.handler(lambda ctx, context, result: value)
+    ended()
+    assert completed() == 1
+    error = world.run(KEY).completion_error
+    assert error is not None
+    assert error.startswith("a completion handler returns None or a list of at most 90")
+    assert world.item("an order") is None
+
+
+def test_a_condition_of_the_handlers_own_that_fails_is_a_failed_try(world, ended) -> None:
+    world.handler(lambda ctx, context, result: [an_order("attribute_exists(settled)")])
+    ended()
+    assert completed() == 1
+    run = world.run(KEY)
+    assert (run.completion, run.completion_tries) == ("pending", 1)
+    assert "TransactionCanceled" in (run.completion_error or "")
+
+
+def test_a_handler_that_is_not_deployed_is_a_failed_try(world, ended) -> None:
+    ended(on_complete="jobs.nothing")
+    assert completed() == 1
+    assert "no completion 'jobs.nothing'" in (world.run(KEY).completion_error or "")
+
+
+class Impolite(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        (ValueError("bang"), "bang"),
+        (ValueError(), "ValueError"),
+        (SystemExit(3), "3"),
+        (ValueError("x" * 5000), "x" * 4096),
+        (Impolite(), "Impolite"),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_whatever_a_handler_raises_is_a_failed_try(
+    world, ended, raised: BaseException, error: str
+) -> None:
+    def done(*given: Any) -> None:
+        raise raised
+
+    world.handler(done)
+    ended()
+    assert completed() == 1
+    assert world.run(KEY).completion_error == error
+
+
+def test_a_handler_that_always_raises_is_called_with_growing_delays_and_then_parked(
+    world, ended, logged
+) -> None:
+    calls: list[int] = []
+
+    def done(*given: Any) -> None:
+        calls.append(world.now_ms)
+        raise ValueError("bang")
+
+    world.handler(done)
+    before = ended()
+    delays: list[float] = []
+    while (delay := completed()) is not None:
+        delays.append(delay)
+        world.tick(delay)
+    assert delays == [1, 2, 4, 8, 16, 32, 64]
+    assert len(calls) == MAX_TRIES
+    run = world.run(KEY)
+    assert (run.completion, run.completion_tries, run.completion_error) == ("parked", 8, "bang")
+    assert (run.open, run.expires_at, run.completion_lease) == (before.open, None, None)
+    assert (run.kind, run.result, run.return_value) == (before.kind, "success", '{"n":1}')
+    lines = [line for line in logged() if str(line.get("event")).startswith("completion")]
+    assert [line["event"] for line in lines] == ["completion-retry"] * 7 + ["completion-parked"]
+    assert lines[-1]["error"] == "bang"
+    assert completed() is None
+    assert len(calls) == MAX_TRIES
+
+
+def test_delays_are_at_most_fifteen_minutes() -> None:
+    assert [retry_in(tries) for tries in (1, 2, 10, 11, 5000)] == [1, 2, 512, 900, 900]
+
+
+def test_a_try_before_its_time_comes_back_then(world, ended) -> None:
+    def done(*given: Any) -> None:
+        raise ValueError("bang")
+
+    world.handler(done)
+    ended()
+    completed()
+    world.tick(0.25)
+    assert completed() == 0.75
+    assert world.run(KEY).completion_tries == 1
+
+
+def test_a_handler_that_recovers_is_done_and_its_error_is_forgotten(world, ended) -> None:
+    answers = iter([ValueError("bang"), None])
+
+    def done(*given: Any) -> None:
+        if error := next(answers):
+            raise error
+
+    world.handler(done)
+    ended()
+    world.tick(completed() or 0)
+    assert completed() is None
+    run = world.run(KEY)
+    assert (run.completion, run.completion_tries, run.completion_error) == ("done", 2, None)
+
+
+def test_a_handler_whose_process_dies_every_time_is_parked_too(world, ended) -> None:
+    calls: list[int] = []
+    world.handler(lambda *given: calls.append(1))
+    ended(completion_tries=MAX_TRIES, completion_claim="h1", completion_lease=NOW - 1)
+    assert completed() is None
+    assert (calls, world.run(KEY).completion) == ([], "parked")
+
+
+# Twice at once, and deaths
+
+
+def test_while_one_call_holds_the_lease_the_other_comes_back_when_it_is_over(world, ended) -> None:
+    copies: list[float | None] = []
+    world.handler(lambda ctx, context, result: copies.append(completed()))
+    ended()
+    assert completed() is None
+    assert copies == [60]
+
+
+def test_a_lease_lost_between_read_and_write_comes_back_soon(world, ended) -> None:
+    calls = done_with(world)
+    run = ended()
+    world.meanwhile(
+        "update_item",
+        lambda: store.lease_completion(run, claim="h2", now_ms=NOW, lease=NOW + LEFT_MS),
+    )
+    assert completed() == 1
+    assert calls == []
+
+
+def test_a_completion_that_another_call_did_meanwhile_is_dropped(world, ended) -> None:
+    calls = done_with(world)
+    run = ended()
+
+    def other() -> None:
+        held = store.lease_completion(run, claim="h2", now_ms=NOW, lease=NOW + LEFT_MS)
+        store.complete(held, expires_at=NOW, writes=[])
+
+    world.meanwhile("update_item", other)
+    assert completed() is None
+    assert calls == []
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_call_that_outlives_its_lease_changes_nothing(world, ended, raises: bool) -> None:
+    calls: list[str] = []
+
+    def done(ctx: Any, context: Any, result: Any) -> list[Any]:
+        calls.append(ctx.run_id)
+        if len(calls) == 1:
+            world.tick(61)
+            assert completed() is None
+            if raises:
+                raise ValueError("late")
+        return [an_order()]
+
+    world.handler(done)
+    ended()
+    assert completed() is None
+    assert calls == ["r1", "r1"]
+    assert world.item("an order")["settled"] == {"N": "1"}
+    run = world.run(KEY)
+    assert (run.completion, run.completion_tries, run.completion_error) == ("done", 2, None)
+
+
+def test_a_process_that_dies_before_the_handler_calls_it_later(world, ended) -> None:
+    calls = done_with(world)
+    ended()
+    world.die_after("update_item")
+    with pytest.raises(world.Died):
+        completed()
+    assert calls == []
+    assert completed() == 60
+    world.tick(60)
+    assert completed() is None
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("died", ["before the mark", "after the mark"])
+def test_a_process_that_dies_around_its_mark_writes_once(world, ended, died: str) -> None:
+    world.handler(lambda ctx, context, result: [an_order()])
+    ended()
+    if died == "before the mark":
+        world.die_before("transact_write_items")
+    else:
+        world.die_after("transact_write_items")
+    world.pass_by("update_item")
+    world.die_before("update_item")  # nor can it note that it failed
+    with pytest.raises(world.Died):
+        completed()
+    world.tick(60)
+    assert completed() is None
+    assert world.item("an order")["settled"] == {"N": "1"}
+    assert world.run(KEY).completion == "done"
+
+
+@pytest.mark.parametrize("writes", [[], [an_order()]], ids=["no writes", "writes"])
+def test_a_mark_whose_answer_is_lost_counts_once(world, ended, writes: list[Any]) -> None:
+    calls: list[int] = []
+
+    def done(*given: Any) -> list[Any]:
+        calls.append(1)
+        return writes
+
+    world.handler(done)
+    ended()
+    if writes:
+        world.lose_answer("transact_write_items")
+    else:
+        world.pass_by("update_item")
+        world.lose_answer("update_item")
+    assert completed() is None
+    assert calls == [1]
+    assert world.run(KEY).completion == "done"
+    assert world.run(KEY).completion_error is None
+
+
+# The function
+
+
+def handled(world, context: Any, *keys: str) -> list[str]:
+    """The keys of the runs whose events go back."""
+    event = world.deliver("completions", *(f'{{"v": 1, "run": "{key}"}}' for key in keys))
+    failed = {
+        it["itemIdentifier"] for it in completion.handler(event, context)["batchItemFailures"]
+    }
+    bodies = {it["messageId"]: it["body"] for it in event["Records"]}
+    return [key for key in keys for it in failed if f'"{key}"' in bodies[it]]
+
+
+def test_a_batch_of_events_has_its_handlers_called(world, ended, lambda_context) -> None:
+    calls = done_with(world)
+    keys = [ended(run_id=f"r{n}").key for n in range(3)]
+    assert handled(world, lambda_context(), *keys) == []
+    assert [ctx.run_id for ctx, _, _ in calls] == ["r0", "r1", "r2"]
+
+
+def test_an_event_whose_handler_raises_comes_back_alone_after_its_delay(
+    world, ended, lambda_context
+) -> None:
+    def done(ctx: Any, context: Any, result: Any) -> None:
+        if ctx.run_id == "r1":
+            raise ValueError("bang")
+
+    world.handler(done)
+    keys = [ended(run_id=f"r{n}").key for n in range(3)]
+    assert handled(world, lambda_context(), *keys) == ["default#r1"]
+    assert world.comes_back_in() == [1]
+    assert [world.run(key).completion for key in keys] == ["done", "pending", "done"]
+
+
+def test_an_event_that_arrives_twice_in_one_batch_has_one_effect(
+    world, ended, lambda_context
+) -> None:
+    calls = done_with(world)
+    ended()
+    assert handled(world, lambda_context(), KEY, KEY) == []
+    assert len(calls) == 1
+
+
+def test_what_is_not_begun_in_the_first_half_of_the_functions_time_comes_again_at_once(
+    world, ended, lambda_context
+) -> None:
+    calls = done_with(world)
+    keys = [ended(run_id=f"r{n}").key for n in range(3)]
+    # asked: for the half, the first lease, then before the second and the third
+    assert handled(world, lambda_context(60_000, 60_000, 29_999), *keys) == keys[1:]
+    assert [ctx.run_id for ctx, _, _ in calls] == ["r0"]
+    assert world.comes_back_in() == [0, 0]
+
+
+def test_the_first_event_of_a_batch_is_always_begun(world, ended, lambda_context) -> None:
+    calls = done_with(world)
+    ended()
+    assert handled(world, lambda_context(60_000, 1_000), KEY) == []
+    assert len(calls) == 1
+
+
+def test_an_event_that_names_no_run_goes_to_the_dead_letters_in_the_end(
+    world, lambda_context
+) -> None:
+    event = world.deliver("completions", "hello")
+    failed = completion.handler(event, lambda_context())["batchItemFailures"]
+    assert failed == [{"itemIdentifier": event["Records"][0]["messageId"]}]

@@ -1,0 +1,159 @@
+"""What the pool logs: one line of JSON per event, with the fields that operators search for."""
+
+import json
+from typing import Any
+
+import pytest
+
+from workpool import events, settings
+from workpool.attempt import attempt
+
+NOW = 1_790_000_000_000
+SECRETS = {"args": '{"card":"4242"}', "context": '{"pin":"pin-9876"}'}
+
+pytestmark = pytest.mark.usefixtures("no_jitter")
+
+
+def attempted(message: Any) -> None:
+    attempt(message, remaining_ms=lambda: 70_000)
+
+
+def fields(line: dict[str, Any]) -> dict[str, Any]:
+    """A line without what Powertools adds to each."""
+    added = {"level", "message", "timestamp", "service", "location"}
+    return {name: value for name, value in line.items() if name not in added}
+
+
+ABOUT = {"runId": "r1", "pool": "default", "action": "jobs.work", "annotation": "o1"}
+
+
+def test_a_run_that_fails_and_then_succeeds_writes_start_retry_and_end(
+    world, message, logged
+) -> None:
+    def work(ctx: Any, args: Any) -> str:
+        world.tick(2)
+        if ctx.retries == 0:
+            raise ValueError("boom")
+        return "4242"
+
+    world.action(work)
+    run = world.put(world.a_run(annotation="o1", on_complete="jobs.done", base=3, **SECRETS))
+    world.tick(1)
+    attempted(message(run))
+    world.tick(1)
+    attempted(message(world.run(run.key)))
+    lines = logged()
+    job = [fields(line) for line in lines if str(line.get("event")).startswith("job-")]
+    assert job == [
+        {
+            "event": "job-start",
+            **ABOUT,
+            "options": {
+                "initialBackoffMs": 250,
+                "base": 3,
+                "maxRetries": 4,
+                "onComplete": "jobs.done",
+            },
+        },
+        {
+            "event": "job-retry",
+            **ABOUT,
+            "retries": 1,
+            "durationMs": 3000,
+            "retryInMs": 1000,
+            "error": "boom",
+        },
+        {"event": "job-end", **ABOUT, "result": "success", "retries": 1, "durationMs": 6000},
+    ]
+    assert {line["level"] for line in lines if line.get("event")} == {"INFO"}
+    text = json.dumps(lines)
+    assert "4242" not in text
+    assert "pin-9876" not in text
+
+
+def test_a_failed_run_ends_with_its_error(world, message, logged) -> None:
+    def work(ctx: Any, args: Any) -> None:
+        raise ValueError("boom")
+
+    world.action(work)
+    attempted(message(world.put(world.a_run(annotation="o1", retries=4))))
+    assert [fields(line) for line in logged("job-end")] == [
+        {
+            "event": "job-end",
+            **ABOUT,
+            "result": "failed",
+            "retries": 4,
+            "durationMs": 0,
+            "error": "boom",
+        }
+    ]
+
+
+def test_a_lost_worker_is_a_retry_that_says_so(world, message, logged) -> None:
+    attempted(message(world.put(world.a_run(kind="running", claim="c1", lease=NOW))))
+    [line] = logged("job-retry")
+    assert line["error"].startswith("worker lost")
+
+
+def test_a_stale_message_is_counted_by_a_line(world, message, logged) -> None:
+    run = world.put(world.a_run())
+    attempted(message(run, due=run.due - 1000))
+    assert [line["runId"] for line in logged("message-stale")] == ["r1"]
+
+
+def level(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("IDEMPOTENT_WORKPOOL_LOG_LEVEL", name)
+    settings.settings.cache_clear()
+    events.logger.cache_clear()
+    events._user_logger.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"), [("DEBUG", True), ("INFO", True), ("WARN", False), ("ERROR", False)]
+)
+def test_jobs_are_logged_at_info_and_below(
+    world, message, logged, monkeypatch, name: str, seen: bool
+) -> None:
+    level(monkeypatch, name)
+    world.action(lambda ctx, args: None)
+    attempted(message(world.put(world.a_run())))
+    found = {line.get("event") for line in logged()}
+    assert ({"job-start", "job-end"} <= found) is seen
+    assert bool(found) is seen
+
+
+def test_values_are_logged_at_debug(world, message, logged, monkeypatch) -> None:
+    level(monkeypatch, "DEBUG")
+    world.action(lambda ctx, args: "4343")
+    attempted(message(world.put(world.a_run(**SECRETS))))
+    lines = {line["event"]: line for line in logged() if "event" in line}
+    assert lines["job-args"]["args"] == SECRETS["args"]
+    assert lines["job-args"]["context"] == SECRETS["context"]
+    assert lines["job-result"]["returnValue"] == '"4343"'
+    assert lines["job-args"]["level"] == lines["job-result"]["level"] == "DEBUG"
+
+
+def test_user_code_logs_lines_that_name_its_run(world, message, logged) -> None:
+    world.action(lambda ctx, args: ctx.logger.info("charging", extra={"amount": 7}))
+    for run_id in ("r1", "r2"):
+        attempted(message(world.put(world.a_run(run_id=run_id, annotation="o1"))))
+    lines = logged()
+    users = [line for line in lines if line["message"] == "charging"]
+    assert [(it["runId"], it["pool"], it["action"], it["amount"]) for it in users] == [
+        ("r1", "default", "jobs.work", 7),
+        ("r2", "default", "jobs.work", 7),
+    ]
+
+
+def test_keys_that_user_code_adds_stay_off_the_pools_own_lines(world, message, logged) -> None:
+    world.action(lambda ctx, args: ctx.logger.append_keys(card="4242"))
+    attempted(message(world.put(world.a_run())))
+    assert [line.get("card") for line in logged("job-end")] == [None]
+
+
+def test_a_missing_environment_names_all_that_is_missing(world, monkeypatch) -> None:
+    monkeypatch.delenv("WORKPOOL_RETRIER")
+    monkeypatch.delenv("WORKPOOL_EVENT_BUS")
+    settings.settings.cache_clear()
+    with pytest.raises(KeyError, match="WORKPOOL_EVENT_BUS, WORKPOOL_RETRIER"):
+        settings.settings()

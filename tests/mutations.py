@@ -1,0 +1,313 @@
+"""Do the tests notice? Breaks the library on purpose, one line at a time, and runs them.
+
+`.venv/bin/python tests/mutations.py [word ...]` runs the mutations whose description or file has
+one of the words, all without. Prints a table of what found each; exits 1 if one survives. Works
+on a copy: nothing in the checkout changes. Not collected by pytest; about ten minutes.
+"""
+
+# ruff: noqa: E501
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+AT_ONCE = 2
+SLOWEST_SECONDS = 180
+
+
+class Mutation(NamedTuple):
+    file: str  # of functions/workpool
+    old: str  # stands there once
+    new: str
+    breaks: str
+
+
+# fmt: off
+MUTATIONS = [Mutation(*it) for it in [
+    # store: the parts of each condition
+    ("store.py", '"attribute_not_exists(#run) OR #expiresAt <= :now"', '"attribute_exists(#run) OR #expiresAt <= :now OR attribute_not_exists(#run)"', "create: over a living run"),
+    ("store.py", '"attribute_not_exists(#run) OR #expiresAt <= :now"', '"attribute_not_exists(#run) OR (#expiresAt <= :now AND #expiresAt > :now)"', "create: not over an expired run"),
+    ("store.py", "#expiresAt <= :now", "#expiresAt < :now", "create: a second too late over an expired run"),
+    ("store.py", 'condition="#kind IN (:enqueued, :scheduled) AND #due = :due"', 'condition="(#kind IN (:enqueued, :scheduled) OR attribute_exists(#kind)) AND #due = :due"', "claim: from any state"),
+    ("store.py", "AND #due = :due", "AND (#due = :due OR attribute_exists(#kind))", "claim: at any due"),
+    ("store.py", 'condition="#kind = :running AND #claim = :was" + guard', 'condition="(#kind = :running OR attribute_exists(#kind)) AND #claim = :was" + guard', "finish: from any state"),
+    ("store.py", 'condition="#kind = :running AND #claim = :was" + guard', 'condition="#kind = :running AND (#claim = :was OR attribute_exists(#kind))" + guard', "finish: by any claim"),
+    ("store.py", 'if finish.result == "failed" else ""', 'if finish.result == "never" else ""', "finish: a failure though asked to cancel"),
+    ("store.py", 'if finish.result == "failed" else ""', 'if finish.result != "canceled" else ""', "finish: no success once asked to cancel"),
+    ("store.py", '"#kind = :running AND #claim = :was AND attribute_not_exists(#cancelRequested)"', '"(#kind = :running OR attribute_exists(#kind)) AND #claim = :was AND attribute_not_exists(#cancelRequested)"', "reschedule: from any state"),
+    ("store.py", '"#kind = :running AND #claim = :was AND attribute_not_exists(#cancelRequested)"', '"#kind = :running AND (#claim = :was OR attribute_exists(#kind)) AND attribute_not_exists(#cancelRequested)"', "reschedule: by any claim"),
+    ("store.py", '"#kind = :running AND #claim = :was AND attribute_not_exists(#cancelRequested)"', '"#kind = :running AND #claim = :was"', "reschedule: though asked to cancel"),
+    ("store.py", '"#kind IN (:enqueued, :scheduled) AND #enqueuedAt = :enqueuedAt"', '"(#kind IN (:enqueued, :scheduled) OR attribute_exists(#kind)) AND #enqueuedAt = :enqueuedAt"', "cancel: from any state"),
+    ("store.py", '"#kind IN (:enqueued, :scheduled) AND #enqueuedAt = :enqueuedAt"', '"#kind IN (:enqueued, :scheduled) AND (#enqueuedAt = :enqueuedAt OR attribute_exists(#kind))"', "cancel: another creation"),
+    ("store.py", 'condition="#kind = :running AND #claim = :was",', 'condition="(#kind = :running OR attribute_exists(#kind)) AND #claim = :was",', "ask to cancel: in any state"),
+    ("store.py", 'condition="#kind = :running AND #claim = :was",', 'condition="#kind = :running AND (#claim = :was OR attribute_exists(#kind))",', "ask to cancel: another attempt"),
+    ("store.py", '"#completion = :pending AND (attribute_not_exists(#completionLease)"', '"(#completion = :pending OR attribute_exists(#kind)) AND (attribute_not_exists(#completionLease)"', "lease: a completion that is done"),
+    ("store.py", "(attribute_not_exists(#completionLease)", "(attribute_exists(#nothing)", "lease: never the first"),
+    ("store.py", '" OR #completionLease <= :now)"', '" OR (#completionLease <= :now OR attribute_exists(#kind)))"', "lease: though another holds it"),
+    ("store.py", '" OR #completionLease <= :now)"', '" OR (#completionLease <= :now AND #completionLease > :now))"', "lease: never a lapsed one"),
+    ("store.py", "#completionLease <= :now", "#completionLease < :now", "lease: a moment too late"),
+    ("store.py", '"#completion = :pending AND #completionClaim = :holder"', '"(#completion = :pending OR attribute_exists(#kind)) AND #completionClaim = :holder"', "completion: a mark upon a mark"),
+    ("store.py", '"#completion = :pending AND #completionClaim = :holder"', '"#completion = :pending AND (#completionClaim = :holder OR attribute_exists(#kind))"', "completion: a mark without the lease"),
+    ("store.py", '"ConditionExpression": condition,', '"ConditionExpression": f"({condition}) OR attribute_not_exists(#{min(used)})",', "any: upon a run that is not there"),
+    # store: the recognisers of one's own write
+    ("store.py", "        if standing is None:\n            raise Refused(None) from error\n        return standing", "        raise Refused(standing) from error", "create: its own put is not seen"),
+    ("store.py", 'mine=lambda now: now.claim == claim and now.kind == "running"', "mine=lambda now: False", "claim: its own write is not seen"),
+    ("store.py", 'mine=lambda now: now.claim == claim and now.kind == "running"', "mine=lambda now: True", "claim: every write is its own"),
+    ("store.py", 'now.claim == claim and now.kind == "running"', "now.claim == claim", "claim: its own, though lost since"),
+    ("store.py", "            now.ended\n            and (now.claim", "            False\n            and (now.claim", "finish: its own write is not seen"),
+    ("store.py", "            now.ended\n            and (now.claim", "            True\n            or (now.claim", "finish: every write is its own"),
+    ("store.py", "            now.ended\n            and (now.claim", "            (now.claim", "finish: its own, though it has not ended"),
+    ("store.py", "(now.claim, now.result, now.finished_at) == (run.claim, finish.result, finished_at)", "(now.result, now.finished_at) == (finish.result, finished_at)", "finish: another claim's is its own"),
+    ("store.py", "(now.claim, now.result, now.finished_at) == (run.claim, finish.result, finished_at)", "(now.claim, now.finished_at) == (run.claim, finished_at)", "finish: another result is its own"),
+    ("store.py", "(now.claim, now.result, now.finished_at) == (run.claim, finish.result, finished_at)", "(now.claim, now.result) == (run.claim, finish.result)", "finish: another moment's is its own"),
+    ("store.py", "(now.return_value, now.error) == (finish.return_value, finish.error)", "now.error == finish.error", "finish: another value is its own"),
+    ("store.py", "(now.return_value, now.error) == (finish.return_value, finish.error)", "now.return_value == finish.return_value", "finish: another error is its own"),
+    ("store.py", '            (now.kind, now.claim, now.retries, now.due, now.execution)\n            ==', '            now is None\n            ==', "reschedule: its own write is not seen"),
+    ("store.py", '            (now.kind, now.claim, now.retries, now.due, now.execution)\n            ==', '            now is not None\n            or (now.kind, now.claim, now.retries, now.due, now.execution) ==', "reschedule: every write is its own"),
+    ("store.py", '== ("scheduled", run.claim, retries, to.due, execution)', '== (now.kind, run.claim, retries, to.due, execution)', "reschedule: its own in another state"),
+    ("store.py", '== ("scheduled", run.claim, retries, to.due, execution)', '== ("scheduled", now.claim, retries, to.due, execution)', "reschedule: another claim's is its own"),
+    ("store.py", '== ("scheduled", run.claim, retries, to.due, execution)', '== ("scheduled", run.claim, now.retries, to.due, execution)', "reschedule: another retry is its own"),
+    ("store.py", '== ("scheduled", run.claim, retries, to.due, execution)', '== ("scheduled", run.claim, retries, now.due, execution)', "reschedule: another due is its own"),
+    ("store.py", '== ("scheduled", run.claim, retries, to.due, execution)', '== ("scheduled", run.claim, retries, to.due, now.execution)', "reschedule: another execution's is its own"),
+    ("store.py", 'now.kind == "canceled" and now.finished_at == finished_at', "False", "cancel: its own write is not seen"),
+    ("store.py", 'now.kind == "canceled" and now.finished_at == finished_at', "True", "cancel: every write is its own"),
+    ("store.py", 'now.kind == "canceled" and now.finished_at == finished_at', 'now.kind == "canceled"', "cancel: another's is its own"),
+    ("store.py", 'now.kind == "canceled" and now.finished_at == finished_at', "now.finished_at == finished_at", "cancel: a finish is its own"),
+    ("store.py", 'mine=lambda now: now.kind == "running" and now.cancel_requested', "mine=lambda now: False", "ask to cancel: its own write is not seen"),
+    ("store.py", 'mine=lambda now: now.kind == "running" and now.cancel_requested', "mine=lambda now: True", "ask to cancel: every write is its own"),
+    ("store.py", 'now.kind == "running" and now.cancel_requested', "now.cancel_requested", "ask to cancel: its own, though it ended"),
+    ("store.py", 'now.completion == "pending" and now.completion_claim == claim', "False", "lease: its own write is not seen"),
+    ("store.py", 'now.completion == "pending" and now.completion_claim == claim', "True", "lease: every write is its own"),
+    ("store.py", 'now.completion == "pending" and now.completion_claim == claim', "now.completion_claim == claim", "lease: its own, though done"),
+    ("store.py", 'mine=lambda now: now.completion_lease == at_ms and', "mine=lambda now: False and", "retry completion: its own write is not seen"),
+    ("store.py", 'mine=lambda now: now.completion_lease == at_ms and', "mine=lambda now: True or", "retry completion: every write is its own"),
+    ("store.py", "lambda now: (now.completion, now.completion_claim) == (completion, run.completion_claim)", "lambda now: False", "complete, park: its own write is not seen"),
+    ("store.py", "lambda now: (now.completion, now.completion_claim) == (completion, run.completion_claim)", "lambda now: True", "complete, park: every write is its own"),
+    ("store.py", "lambda now: (now.completion, now.completion_claim) == (completion, run.completion_claim)", "lambda now: now.completion == completion", "complete, park: another's is its own"),
+    ("store.py", "lambda now: (now.completion, now.completion_claim) == (completion, run.completion_claim)", "lambda now: now.completion_claim == run.completion_claim", "complete, park: the other mark is its own"),
+    # store: what a transition changes
+    ("store.py", "None if run is None or run.expired(clock.now_ms()) else run", "run", "read: forgotten runs"),
+    ("store.py", 'remove=("lease", *_nothing_left(run)),', "remove=_nothing_left(run) or ('lease',),", "finish: the lease stays"),
+    ("store.py", 'return () if run.on_complete else ("open",)', 'return ("open",)', "finish: a pending completion leaves the open index"),
+    ("store.py", 'return () if run.on_complete else ("open",)', "return ()", "finish: nothing leaves the open index"),
+    ("store.py", '{"completion": "pending"} if run.on_complete else {"expires_at": expires_at}', '{"completion": "pending", "expires_at": expires_at} if run.on_complete else {"expires_at": expires_at}', "finish: retention starts before the completion"),
+    ("store.py", 'remove=("lease", *(("execution",) if execution is None else ())),', 'remove=("lease",),', "reschedule: a gone execution stays on the item"),
+    ("store.py", 'remove=("completion_lease", "completion_error", "open"),', 'remove=("completion_lease", "completion_error"),', "complete: stays in the open index"),
+    ("store.py", '"completion_tries": run.completion_tries + 1,', '"completion_tries": 1,', "lease: tries are not counted"),
+    ("store.py", "                *writes,\n", "", "complete: the handler's writes are forgotten"),
+    ("store.py", '        if mark["Code"] != "ConditionalCheckFailed":\n            raise HandlerWritesRefused(str(error)) from error\n', "", "complete: the handler's condition is taken for the mark's"),
+    # message: each line of the table
+    ("message.py", "if run is None or run.ended:", "if run is None:", "judge: an ended run is no end"),
+    ("message.py", "if run.due != message.due:", "if False:", "judge: any due will do"),
+    ("message.py", 'if run.kind == "scheduled" and message.token is not None:', "if False:", "judge: a lost answer is not repeated"),
+    ("message.py", 'if run.kind == "scheduled" and message.token is not None:', "if message.token is not None:", "judge: every stale token is told to retry"),
+    ("message.py", 'if run.kind == "scheduled" and message.token is not None:', 'if run.kind == "scheduled":', "judge: a retry is repeated to no token"),
+    ("message.py", 'return Verdict.BACK if now_ms < (run.lease or 0) else Verdict.LOSE', "return Verdict.LOSE", "judge: a living worker is lost"),
+    ("message.py", 'return Verdict.BACK if now_ms < (run.lease or 0) else Verdict.LOSE', "return Verdict.BACK", "judge: a dead worker is never lost"),
+    ("message.py", "now_ms < (run.lease or 0)", "now_ms <= (run.lease or 0)", "judge: lost a moment late"),
+    ("message.py", 'if run.kind == "running":\n', "if False:\n", "judge: a running run is claimed"),
+    ("message.py", "if message.token is None and now_ms < message.due:", "if False:", "judge: an early message claims"),
+    ("message.py", "if message.token is None and now_ms < message.due:", "if now_ms < message.due:", "judge: the run's own timer is held up"),
+    ("message.py", "now_ms < message.due:", "now_ms <= message.due:", "judge: a message that is just due comes back"),
+    ("message.py", "if (message.token is None) != (message.execution is None):", "if False:", "read: a token without its execution"),
+    ("message.py", 'not 1 <= version <= VERSION', "version < 1", "read: a newer version"),
+    # attempt
+    ("attempt.py", "        if verdict is Verdict.BACK:\n            return _back(run, now)\n", "        if verdict is Verdict.BACK:\n            return None\n", "attempt: what should come back is acknowledged"),
+    ("attempt.py", "until = 0 if run is None else run.lease or run.due", "until = 0", "attempt: comes back at once, again and again"),
+    ("attempt.py", "return max(1, (until - now_ms) / 1000)", "return (until - now_ms) / 1000", "attempt: comes back within a second"),
+    ("attempt.py", "lease = now + remaining_ms()", "lease = now", "attempt: claims without a lease"),
+    ("attempt.py", "except store.Refused as refused:  # It moved", "except ZeroDivisionError as refused:  # It moved", "attempt: does not judge again"),
+    ("attempt.py", "_settle(run, Failure(LOST), message)", "_settle(run, Failure(LOST, retryable=False), message)", "attempt: a lost worker ends its run"),
+    ("attempt.py", '    if verdict is Verdict.STALE:\n        events.log("message-stale", run)\n', "", "drop: stale messages are not counted"),
+    ("attempt.py", "    if message.token is None:\n        return\n", "    return\n", "drop: no token is answered"),
+    ("attempt.py", "if verdict is Verdict.AGAIN and run is not None:", "if False:", "drop: a waiting execution ends instead of retrying"),
+    ("attempt.py", "        retrier.answer_retry(message.token, run.due)\n", "        retrier.answer_retry(message.token, message.due)\n", "drop: the retry repeats the old due"),
+    ("attempt.py", "        retrier.answer_ended(message.token, run)\n\n", "        pass\n\n", "drop: an ended run's token stays open"),
+    ("attempt.py", "if run.retries == 0:", "if True:", "perform: every attempt is a start"),
+    ("attempt.py", "min(limit_ms, remaining_ms() - MARGIN_MS)", "limit_ms", "perform: the watchdog forgets the function's deadline"),
+    ("attempt.py", "remaining_ms() - MARGIN_MS)", "remaining_ms())", "perform: the watchdog keeps no margin"),
+    ("attempt.py", "limit_ms = max(0, min(limit_ms, remaining_ms() - MARGIN_MS))", "limit_ms = max(0, remaining_ms() - MARGIN_MS)", "perform: the pool's limit is forgotten"),
+    ("attempt.py", "                os._exit(1)\n", "                pass\n", "watchdog: the process goes on"),
+    ("attempt.py", "                _settle(run, Failure(error), message)\n            finally", "                pass\n            finally", "watchdog: writes nothing"),
+    ("attempt.py", "            finally:\n                os._exit(1)", "            except ZeroDivisionError:\n                pass\n            else:\n                os._exit(1)", "watchdog: the process goes on if the write fails"),
+    ("attempt.py", "    watchdog.cancel()\n", "", "watchdog: ends a process whose action is done"),
+    ("attempt.py", "    if not written.acquire(blocking=False):\n        threading.Event().wait()", "    if not written.acquire(blocking=False):\n        return", "watchdog: the slot is given back while the process ends"),
+    ("attempt.py", "return Failure(_message(error), retryable=False)", "return Failure(_message(error))", "call: a non-retryable error is retried"),
+    ("attempt.py", "except BaseException as error:  # SystemExit", "except Exception as error:  # SystemExit", "call: SystemExit ends the consumer"),
+    ("attempt.py", "            value = asyncio.run(value)\n", "            value.close()\n", "call: an async action is not awaited"),
+    ("attempt.py", "allow_nan=False, ", "", "returned: NaN is JSON"),
+    ("attempt.py", "    if size > MAX_ITEM_PAYLOAD_BYTES:", "    if len(text) > MAX_ITEM_PAYLOAD_BYTES:", "returned: characters instead of bytes"),
+    ("attempt.py", "execution=message.execution)", "execution=None)", "settle: the waiting execution is not noted"),
+    ("attempt.py", 'if standing is None or standing.kind != "running" or standing.claim != claim:', 'if standing is None or standing.kind != "running":', "settle: writes for another claim, for ever"),
+    ("attempt.py", 'if standing is None or standing.kind != "running" or standing.claim != claim:', "if True:", "settle: a request to cancel is not decided upon"),
+    ("attempt.py", "            retrier.answer_retry(message.token, settled.due)", "            pass", "settle: the retry is not answered"),
+    ("attempt.py", "            retrier.answer_ended(message.token, settled)", "            pass", "settle: the end is not answered"),
+    ("attempt.py", "random.uniform(0.5, 1.5)", "random.uniform(1, 1)", "settle: no jitter"),
+    # retry and clock
+    ("retry.py", "    if run.cancel_requested:\n", "    if False:\n", "decide: a failure beats a cancel"),
+    ("retry.py", "if not outcome.retryable or run.retries", "if run.retries", "decide: non-retryable is retried"),
+    ("retry.py", "run.retries >= policy.max_retries", "run.retries > policy.max_retries", "decide: one retry too many"),
+    ("retry.py", "retry=run.retries + 1", "retry=run.retries + 2", "decide: the backoff of the next retry"),
+    ("retry.py", "next_due(now_ms + delay, after=run.due)", "next_due(now_ms + delay, after=0)", "decide: a due not later than the last"),
+    ("retry.py", "    if log >= math.log(MAX_BACKOFF_MS):\n        return MAX_BACKOFF_MS\n", "", "backoff: no cap, and an overflow"),
+    ("retry.py", "+ math.log(u)", "", "backoff: the cap forgets the jitter"),
+    ("retry.py", "ceil_to_second(after + 1))", "ceil_to_second(after))", "due: the same as the last"),
+    ("retry.py", "error[:MAX_ERROR_CHARACTERS]", "error", "error: not cut"),
+    ("clock.py", "return -int(-ms // 1000) * 1000", "return int(ms // 1000) * 1000", "clock: rounds down"),
+    # relay: each row of the table
+    ("relay.py", "if old is None or old.enqueued_at != new.enqueued_at:", "if old is None:", "relay: a reused key is no creation"),
+    ("relay.py", "                self.deliver.append(new)\n", "                pass\n", "relay: a new run is not delivered"),
+    ("relay.py", '            elif new.kind == "scheduled":\n                self.start.append(new)\n', "", "relay: a run of later is not started"),
+    ("relay.py", 'elif old.kind == "running" and new.kind == "scheduled" and new.execution is None:', "elif False:", "relay: a first retry has no timer"),
+    ("relay.py", " and new.execution is None:", ":", "relay: a second timer for each retry"),
+    ("relay.py", 'elif old.kind == "running" and new.kind == "scheduled"', 'elif new.kind == "scheduled"', "relay: any write to a waiting run starts it"),
+    ("relay.py", "elif new.ended and not old.ended:", "elif new.ended:", "relay: every write to an ended run is its end"),
+    ("relay.py", "            self.announce.append(new)\n", "            pass\n", "relay: no run is announced"),
+    ("relay.py", '            if old.kind == "scheduled":\n', "            if False:\n", "relay: a canceled run's execution goes on"),
+    ("relay.py", '            if old.kind == "scheduled":\n', "            if True:\n", "relay: stops executions of running runs"),
+    ("relay.py", "self.stop.append(old)", "self.stop.append(new)", "relay: stops by the state after"),
+    ("relay.py", "        queues.relay_later([run.key for run in undone])\n", "        pass\n", "relay: what is refused is forgotten"),
+    ("relay.py", "undone += _each(retrier.start, hints.start)", "_each(retrier.start, hints.start)", "relay: a throttled start is forgotten"),
+    ("relay.py", "    _each(retrier.stop, hints.stop)", "    undone += _each(retrier.stop, hints.stop)", "relay: a stop that failed comes again"),
+    ("relay.py", "strict=True) if not done]", "strict=True) if done]", "relay: the wrong ones come again"),
+    # look: each row of the table
+    ("look.py", 'if run.kind == "scheduled" and now_ms < run.due:', "if False:", "look: a waiting run is delivered early"),
+    ("look.py", "now_ms < run.due:", "now_ms <= run.due:", "look: a run that is just due is started"),
+    ("look.py", "        found.start.append(run)\n", "        pass\n", "look: a waiting run gets no timer"),
+    ("look.py", 'if run.completion == "pending":', "if True:", "look: a completion that is done is announced"),
+    ("look.py", "            found.announce.append(run)\n", "            pass\n", "look: a pending completion is forgotten"),
+    ("look.py", 'elif run.kind != "running" or now_ms >= (run.lease or 0):', 'elif run.kind != "running":', "look: a dead worker is left"),
+    ("look.py", 'elif run.kind != "running" or now_ms >= (run.lease or 0):', "else:", "look: a living worker is disturbed"),
+    ("look.py", "now_ms >= (run.lease or 0)", "now_ms > (run.lease or 0)", "look: a dead worker a moment late"),
+    ("look.py", "        found.deliver.append(run)\n", "        pass\n", "look: nothing is delivered"),
+    ("look.py", "raise RuntimeError", "raise SystemExit", "look: a refused hint ends the process"),
+    # queues, bus, retrier: what AWS refuses
+    ("queues.py", "        except clients.AWSError:\n            refused += positions", "        except clients.AWSError:\n            pass", "queues: a refused request is forgotten"),
+    ("queues.py", 'refused += [int(entry["Id"]) for entry in answer.get("Failed", [])]', "pass", "queues: a refused entry is forgotten"),
+    ("queues.py", "    if refused:\n        raise RuntimeError", "    if False:\n        raise RuntimeError", "queues: the retry queue's refusal is forgotten"),
+    ("queues.py", 'groups = [{"MessageGroupId": run.fairness_key} if run.fairness_key else {} for run in runs]', "groups = [{} for run in runs]", "queues: no fairness"),
+    ("bus.py", "            refused += batch\n", "            pass\n", "bus: a refused request is forgotten"),
+    ("bus.py", 'if "ErrorCode" in entry', "if False", "bus: a refused entry is forgotten"),
+    ("retrier.py", '!= "ExecutionAlreadyExists"', '!= "Nothing"', "retrier: a second start is an error"),
+    ("retrier.py", '!= "ExecutionDoesNotExist"', '!= "Nothing"', "retrier: a stop of nothing is an error"),
+    ("retrier.py", "        if error.response[\"Error\"][\"Code\"] not in _CLOSED:\n            raise", "        pass", "retrier: an answer that was not taken is forgotten"),
+    ("retrier.py", '"TaskTimedOut", ', "", "retrier: a closed token is an error"),
+    ("retrier.py", '"TaskDoesNotExist", ', "", "retrier: a gone token is an error"),
+    ("retrier.py", '"group": run.fairness_key or run.run_id', '"group": run.run_id', "retrier: no fairness"),
+    # complete
+    ("complete.py", 'if run is None or run.completion != "pending":', "if run is None:", "complete: calls a handler that is done"),
+    ("complete.py", "if run.completion_lease is not None and now < run.completion_lease:", "if False:", "complete: does not wait for the lease"),
+    ("complete.py", 'return 1 if standing is not None and standing.completion == "pending" else None', "return None", "complete: a lost lease is dropped"),
+    ("complete.py", 'return 1 if standing is not None and standing.completion == "pending" else None', "return 1", "complete: a done one comes again"),
+    ("complete.py", "    except store.Refused:\n        raise\n", "", "complete: a lost lease counts as a failure"),
+    ("complete.py", "except BaseException as error:", "except Exception as error:", "complete: SystemExit ends the batch"),
+    ("complete.py", "len(value) > MAX_WRITES", "len(value) > 99", "complete: more writes than a transaction takes"),
+    ("complete.py", "run.completion_tries >= MAX_TRIES", "run.completion_tries > MAX_TRIES", "complete: one try too many"),
+    ("complete.py", "2 ** (tries - 1), 900)", "2 ** tries, 900)", "complete: the delays start at two seconds"),
+    ("complete.py", "2 ** (tries - 1), 900)", "2 ** (tries - 1), 10**9)", "complete: delays without a bound"),
+    ("complete.py", "at_ms=clock.now_ms() + delay * 1000", "at_ms=clock.now_ms()", "complete: no delay on the item"),
+    ("complete.py", "        value = asyncio.run(value)\n", "        value.close()\n", "complete: an async handler is not awaited"),
+    # cancel, submit, status, dead letters
+    ("cancel.py", "run = refused.run", "return shown(run, run_id)", "cancel: does not look again"),
+    ("cancel.py", " and not run.cancel_requested:", ":", "cancel: asks for ever"),
+    ("cancel.py", 'if run.kind == "running":', "if False:", "cancel: interrupts what runs"),
+    ("submit.py", "if standing.request != run.request:", "if False:", "submit: another request with the same key"),
+    ("submit.py", "standing.creation == run.creation", "True", "submit: an existing run is new"),
+    ("submit.py", "    check(request)\n", "", "submit: unknown names are stored"),
+    ("status.py", "if not (is_pool_name(pool) and is_run_id(run_id)):", "if False:", "status: reads malformed ids"),
+    ("dead_letters.py", "        return False\n", "        return True\n", "dead letters: a living worker's letter is dropped"),
+    ("dead_letters.py", "if verdict in (Verdict.LOSE, Verdict.CLAIM):", "if verdict is Verdict.LOSE:", "dead letters: a waiting run's letter is dropped"),
+    ("dead_letters.py", "if verdict in (Verdict.LOSE, Verdict.CLAIM):", "if verdict is Verdict.CLAIM:", "dead letters: a dead worker's letter is dropped"),
+    ("dead_letters.py", "        drop(run, message, verdict)\n", "        pass\n", "dead letters: tokens are not answered"),
+    ("dead_letters.py", "        queues.park(pool, body, reason=str(unreadable))\n", "", "dead letters: the unreadable is lost"),
+    ("dead_letters.py", "    look(key)\n", "", "dead letters: nothing is looked at"),
+    # run and request
+    ("run.py", "self.expires_at * 1000 <= now_ms", "self.expires_at * 1000 < now_ms", "run: forgotten a moment late"),
+    ("run.py", 'self.execution or f"{self.run_id}-{self.enqueued_at}-{self.retries}"', 'f"{self.run_id}-{self.enqueued_at}-{self.retries}"', "run: a taken-along execution has another name"),
+    ("run.py", "{self.run_id}-{self.enqueued_at}-", "{self.run_id}-", "run: a reused key reuses its executions' names"),
+    ("run.py", '-{self.retries}"', '"', "run: each retry has the same execution"),
+    ("run.py", "if not 1 <= version <= VERSION:", "if version < 1:", "run: a newer version is read"),
+    ("request.py", "due=ceil_to_second(at) if later else now_ms", "due=at if later else now_ms", "request: a start between seconds"),
+    ("request.py", "later = at > now_ms", "later = at >= now_ms", "request: now is later"),
+    ("request.py", "if at - now_ms > MAX_AHEAD_MS:", "if False:", "request: a start in two years"),
+    ("request.py", 'sha256(f"{pool}\\0{key}".encode())', 'sha256(f"{key}".encode())', "request: a key of every pool"),
+    ("request.py", "creation=uuid4().hex if keyed else None", "creation=None", "request: creations look alike"),
+    ("request.py", "sort_keys=True, ", "", "request: the order of fields makes another request"),
+    ("request.py", "parse_constant=_no_constant", "parse_constant=float", "request: NaN is JSON"),
+]]
+# fmt: on
+
+
+def copy_of_the_tree(to: Path) -> Path:
+    for part in ("functions", "tests/unit", "tests/integration"):
+        shutil.copytree(ROOT / part, to / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("tests/conftest.py", "pyproject.toml"):
+        shutil.copy(ROOT / part, to / part)
+    return to
+
+
+def failures(tree: Path, *options: str) -> list[str]:
+    """The tests that fail there."""
+    command = [sys.executable, "-m", "pytest", "tests/unit", "tests/integration", "-q", "--tb=no"]
+    try:
+        done = subprocess.run(
+            [*command, *options],
+            cwd=tree,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=SLOWEST_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return ["(the tests did not end)"]
+    test = r"^(?:FAILED|ERROR) (\S+?\.py(?:::\w+(?:\[.*?\])?)?)(?: - .*)?$"
+    found = re.findall(test, done.stdout, re.MULTILINE)
+    if not found and done.returncode:
+        return [f"(pytest ended with {done.returncode}) {done.stdout[-300:]}"]
+    return found
+
+
+def main(words: list[str]) -> int:
+    chosen = [
+        it for it in MUTATIONS if not words or any(word in it.breaks + it.file for word in words)
+    ]
+    with tempfile.TemporaryDirectory(prefix="mutations-") as scratch:
+        base = copy_of_the_tree(Path(scratch) / "base")
+        already = failures(base)
+        for test in already:
+            print(f"fails without a mutation, left out: {test}", flush=True)
+        left_out = [f"--deselect={test}" for test in already]
+
+        def found_by(numbered: tuple[int, Mutation]) -> str | None:
+            number, mutation = numbered
+            tree = shutil.copytree(base, Path(scratch) / str(number))
+            file = tree / "functions" / "workpool" / mutation.file
+            text = file.read_text()
+            if text.count(mutation.old) != 1:
+                found = None
+                note = f"stale: {mutation.old!r} stands {text.count(mutation.old)} times there"
+            else:
+                file.write_text(text.replace(mutation.old, mutation.new))
+                failed = failures(tree, "-x", *left_out)
+                found = failed[0] if failed else None
+                note = found or "SURVIVES"
+            shutil.rmtree(tree)
+            print(f"{mutation.file:<16} {mutation.breaks:<62} | {note}", flush=True)
+            return found
+
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            results = list(threads.map(found_by, enumerate(chosen)))
+    missed = results.count(None)
+    print(f"{len(results) - missed} of {len(results)} mutations found")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
