@@ -3,7 +3,7 @@
 from typing import Any
 
 from workpool import clients, events
-from workpool.errors import WorkpoolError
+from workpool.errors import Internal, WorkpoolError
 from workpool.submit import submit
 
 
@@ -14,7 +14,10 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
         with clients.told():
             answer = submit(event)
     except WorkpoolError as error:
-        events.log("submit-refused", code=error.code)
+        if isinstance(error, Internal):
+            events.failed("submit-failed", error.__cause__ or error)
+        else:
+            events.log("submit-refused", code=error.code)
         raise type(error)(f"{error.code}: {error}") from None
     events.log("submitted", **answer)
     return answer

@@ -19,7 +19,7 @@ from workpool.context import ActionContext, about
 from workpool.errors import NonRetryableError
 from workpool.message import Message, Verdict, judge
 from workpool.request import MAX_ITEM_PAYLOAD_BYTES
-from workpool.retry import Failure, Outcome, Reschedule, Success, decide
+from workpool.retry import Failure, Outcome, Reschedule, Success, decide, message_of
 from workpool.run import Run
 
 LOST = "worker lost: it crashed, ran out of memory or was ended at its deadline"
@@ -99,8 +99,10 @@ def _perform(run: Run, message: Message, remaining_ms: Callable[[], int]) -> Non
     watchdog = threading.Timer(limit_ms / 1000, overrun)
     watchdog.daemon = True
     watchdog.start()
-    outcome = _call(run, lambda: max(0, deadline - clock.now_ms()))
-    watchdog.cancel()
+    try:
+        outcome = _call(run, lambda: max(0, deadline - clock.now_ms()))
+    finally:
+        watchdog.cancel()
     if not written.acquire(blocking=False):
         threading.Event().wait()  # The watchdog was first, and ends this process.
     _settle(run, outcome, message)
@@ -114,10 +116,10 @@ def _call(run: Run, remaining_ms: Callable[[], int]) -> Outcome:
         if inspect.iscoroutine(value):
             value = asyncio.run(value)
     except NonRetryableError as error:
-        return Failure(_message(error), retryable=False)
+        return Failure(message_of(error), retryable=False)
     except BaseException as error:  # SystemExit too: an action must not end the consumer.
         context.logger.warning("the action raised", exc_info=True)
-        return Failure(_message(error))
+        return Failure(message_of(error))
     return _returned(value)
 
 
@@ -133,10 +135,6 @@ def _returned(value: Any) -> Outcome:
             retryable=False,
         )
     return Success(text)
-
-
-def _message(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 def _settle(run: Run, outcome: Outcome, message: Message) -> None:

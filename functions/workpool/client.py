@@ -281,7 +281,7 @@ class _Http:
     def _once(self, method: str, path: str, data: bytes) -> Json:
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
-        from botocore.exceptions import HTTPClientError
+        from botocore.exceptions import BotoCoreError
         from botocore.httpsession import URLLib3Session
 
         call = AWSRequest(
@@ -291,7 +291,7 @@ class _Http:
         SigV4Auth(self._session.get_credentials(), "execute-api", region).add_auth(call)
         try:
             answer = URLLib3Session(timeout=35).send(call.prepare())
-        except HTTPClientError as error:
+        except BotoCoreError as error:
             raise Internal(f"{self._url} did not answer: {error}") from error
         try:
             shape = json.loads(answer.content or b"null")

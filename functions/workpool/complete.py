@@ -14,12 +14,14 @@ from uuid import uuid4
 
 from workpool import clock, events, lookup, settings, store
 from workpool.context import CompletionContext, about
-from workpool.retry import printable
+from workpool.retry import message_of, printable
 from workpool.run import Run
 from workpool.status import result
 
 MAX_TRIES = 8
 """Calls of a handler that keeps raising before it is parked: about two minutes."""
+
+DIED = "the handler's process died each time"
 
 MAX_WRITES = 90
 """Of the 100 entries of a transaction, the handler's."""
@@ -40,6 +42,8 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
         leased = store.lease_completion(
             run, claim=uuid4().hex, now_ms=now, lease=now + remaining_ms()
         )
+        if leased.completion_tries > MAX_TRIES:  # Each try before ended with its process.
+            return _failed(leased, leased.completion_error or DIED)
         return _call(leased)
     except store.Refused as refused:  # Another call holds the lease, or was faster.
         standing = refused.run
@@ -55,7 +59,7 @@ def _call(run: Run) -> float | None:
         raise
     except BaseException as error:  # SystemExit too: a handler must not end the batch.
         context.logger.warning("the completion handler failed", exc_info=True)
-        return _failed(run, printable(str(error) or type(error).__name__))
+        return _failed(run, printable(message_of(error)))
     events.log("completion-done", run, tries=run.completion_tries)
     return None
 

@@ -49,7 +49,7 @@ def job_start(run: Run, policy: Policy) -> None:
         "onComplete": run.on_complete,
     }
     log("job-start", run, options=options)
-    _debug("job-args", run, args=run.args, context=run.context)
+    _debug("job-args", run, arguments=run.args, context=run.context)
 
 
 def job_retry(run: Run, to: Reschedule) -> None:

@@ -93,7 +93,10 @@ def _decorated(decorator: Decorator, module: str) -> frozenset[str]:
     )
     if source is None:
         return frozenset()
-    body = ast.parse(source.read_bytes()).body
+    try:
+        body = ast.parse(source.read_bytes()).body
+    except SyntaxError:
+        return frozenset()
     modules = {"workpool"}
     names = set()
     for node in body:

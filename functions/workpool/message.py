@@ -46,7 +46,7 @@ def read(body: str) -> Message:
     try:
         shape = json.loads(body)
         version = shape["v"]
-        if not isinstance(version, int) or not 1 <= version <= VERSION:
+        if type(version) is not int or not 1 <= version <= VERSION:
             raise Unreadable(f"a message of version {version}; this code reads up to {VERSION}")
         message = Message(
             run=shape["run"],
@@ -58,8 +58,9 @@ def read(body: str) -> Message:
         raise Unreadable(f"not a message of a work queue: {error!r}") from error
     if not isinstance(message.run, str) or "#" not in message.run:
         raise Unreadable(f"not the key of a run: {message.run!r}")
-    if (message.token is None) != (message.execution is None):
-        raise Unreadable("a token and its execution come together")
+    handed_over = {type(message.token), type(message.execution)}
+    if handed_over not in ({str}, {type(None)}):
+        raise Unreadable("a token and the name of its execution are strings and come together")
     return message
 
 

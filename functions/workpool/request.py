@@ -165,7 +165,11 @@ def _keyed_id(pool: str, key: str | None) -> str:
 
 def _digest(pool: str, action: str, args: Any, options: Any) -> str:
     """Hash of a request: the same for the same JSON, whatever the order of its fields."""
-    canonical = json.dumps([pool, action, args, options], sort_keys=True, separators=(",", ":"))
+    request = [pool, action, args, options]
+    try:
+        canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
+    except RecursionError as error:
+        raise InvalidRequest(f"the request must be JSON: {_why(error)}") from error
     return sha256(canonical.encode()).hexdigest()
 
 

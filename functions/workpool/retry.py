@@ -98,3 +98,11 @@ def next_due(at_ms: float, *, after: int) -> int:
 def printable(error: str) -> str:
     """An error text that every store and wire accepts: cut, and without lone surrogates."""
     return error[:MAX_ERROR_CHARACTERS].encode("utf-8", "replace").decode()
+
+
+def message_of(error: BaseException) -> str:
+    """Its text; its class's name if it has none, or cannot even be printed."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__

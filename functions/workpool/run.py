@@ -107,31 +107,37 @@ class Run:
         return self.execution or f"{self.run_id}-{self.enqueued_at}-{self.retries}"
 
     def to_item(self) -> Item:
-        """The item, in DynamoDB's low-level form. What is None, 0 tries or False is left out."""
+        """The item, in DynamoDB's low-level form. What is at its default is left out."""
         item: Item = {"run": {"S": self.key}}
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name not in _IN_KEY and (value or field.name in _ALWAYS):
+            if field.name not in _IN_KEY and (value != field.default or field.name in _ALWAYS):
                 item[attribute(field.name)] = encode(value)
         return item
 
     @classmethod
     def from_item(cls, item: Item) -> Self:
-        """The run of an item. Raises Unreadable for an item of a newer version."""
-        version = int(item.get("v", {}).get("N", "0"))
-        if not 1 <= version <= VERSION:
-            raise Unreadable(f"an item of version {version}; this code reads up to {VERSION}")
-        pool, _, run_id = item["run"]["S"].partition("#")
-        values = {"pool": pool, "run_id": run_id}
+        """The run of an item. Raises Unreadable for one of a newer version, or that none wrote."""
+        version = decode(item.get("v", {"N": "0"}))
+        if not isinstance(version, int) or not 1 <= version <= VERSION:
+            raise Unreadable(f"an item of version {version!r}; this code reads up to {VERSION}")
+        pool, separator, run_id = item["run"]["S"].partition("#")
+        values: dict[str, Any] = {"pool": pool, "run_id": run_id}
         for field in fields(cls):
             stored = item.get(attribute(field.name))
             if field.name not in _IN_KEY and stored is not None:
                 values[field.name] = decode(stored)
+        for name, kind in _REQUIRED.items():
+            if not isinstance(values.get(name), kind):
+                raise Unreadable(f"an item whose {attribute(name)} is {values.get(name)!r}")
+        if not separator:
+            raise Unreadable(f"an item whose key names no pool: {pool!r}")
         return cls(**values)
 
 
 _IN_KEY = frozenset({"pool", "run_id"})
-_ALWAYS = frozenset({"retries", "due", "args"})
+_ALWAYS = frozenset({"v", "retries"})
+_REQUIRED = {"kind": str, "action": str, "args": str, "enqueued_at": int, "due": int}
 
 
 def attribute(field: str) -> str:

@@ -222,7 +222,10 @@ def retry_completion(run: Run, *, at_ms: int, error: str) -> Run:
         {"completion_lease": at_ms, "completion_error": error},
         condition=_HOLDS_COMPLETION,
         values=_holder(run),
-        mine=lambda now: now.completion_lease == at_ms and now.completion_error == error,
+        mine=lambda now: (
+            (now.completion_claim, now.completion_lease, now.completion_error)
+            == (run.completion_claim, at_ms, error)
+        ),
     )
 
 

@@ -127,7 +127,7 @@ def test_values_are_logged_at_debug(world, message, logged, monkeypatch) -> None
     world.action(lambda ctx, args: "4343")
     attempted(message(world.put(world.a_run(**SECRETS))))
     lines = {line["event"]: line for line in logged() if "event" in line}
-    assert lines["job-args"]["args"] == SECRETS["args"]
+    assert lines["job-args"]["arguments"] == SECRETS["args"]
     assert lines["job-args"]["context"] == SECRETS["context"]
     assert lines["job-result"]["returnValue"] == '"4343"'
     assert lines["job-args"]["level"] == lines["job-result"]["level"] == "DEBUG"

@@ -1,6 +1,6 @@
 """Every transition from every state: who may write what, and what a lost answer does not change."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -186,6 +186,49 @@ def test_a_write_whose_answer_is_lost_counts_once_as_its_own_success(
     after = writer if transition == "create" else replace(before, **CHANGES[transition])
     assert TRANSITIONS[transition](writer) == after
     assert world.item() == after.to_item()
+
+
+@pytest.fixture
+def sdk_repeats(world) -> Iterator[Callable[[str], list[int]]]:
+    """Has botocore itself send the requests of an operation twice, as after a lost answer."""
+    hooks = world.client("dynamodb").meta.events
+    names: list[str] = []
+    sent: list[int] = []
+
+    def again(attempts: int, **_: Any) -> float | None:
+        sent.append(attempts)
+        return 0 if attempts == 1 else None
+
+    def repeat(operation: str) -> list[int]:
+        names.append(f"needs-retry.dynamodb.{operation}")
+        hooks.register(names[-1], again)
+        return sent
+
+    yield repeat
+    for name in names:
+        hooks.unregister(name, again)
+
+
+def test_a_claim_that_the_sdk_sends_twice_is_one_claim(world, sdk_repeats) -> None:
+    before = world.put(world.a_run(due=DUE))
+    sent = sdk_repeats("UpdateItem")
+    assert TRANSITIONS["claim"](before) == replace(before, **CHANGES["claim"])
+    assert sent == [1, 2]
+
+
+def test_a_creation_that_the_sdk_sends_twice_is_one_creation(world, sdk_repeats) -> None:
+    sent = sdk_repeats("PutItem")
+    run = world.a_run(request="d1", creation="c0")
+    assert store.create(run) == run
+    assert sent == [1, 2]
+
+
+def test_a_transaction_that_the_sdk_sends_twice_is_one_transaction(world, sdk_repeats) -> None:
+    before = world.put(world.a_run(**(PENDING | MINE)))
+    sent = sdk_repeats("TransactWriteItems")
+    store.complete(before, expires_at=EXPIRES, writes=[write_of_a_handler()])
+    assert world.item() == replace(before, **CHANGES["complete"]).to_item()
+    assert sent == [1, 2]
 
 
 # What another writer may have left behind that only looks like one's own write.
