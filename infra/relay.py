@@ -73,6 +73,8 @@ class Relay(Construct):
             description="Looks again at runs whose hint the relay could not send",
             timeout_seconds=TIMEOUT_SECONDS,
         )
+        #: Positions in the stream that were given up, for a person to read.
+        self.failures = queue(self, "Failures", name=names.part("relay-failures"))
         self.function.add_event_source(
             DynamoEventSource(
                 runs,
@@ -84,7 +86,7 @@ class Relay(Construct):
                 # stream goes to a queue that a person reads.
                 bisect_batch_on_error=True,
                 retry_attempts=100,
-                on_failure=SqsDlq(queue(self, "Failures", name=names.part("relay-failures"))),
+                on_failure=SqsDlq(self.failures),
             )
         )
         self.retry_function.add_event_source(

@@ -12,6 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from infra.alarms import Alarms
 from infra.api import Api
 from infra.completion import Completion
 from infra.config import WorkpoolConfig, pascal_case
@@ -22,6 +23,7 @@ from infra.pool import Pool
 from infra.relay import Relay
 from infra.storage import OPEN_INDEX, Storage
 from infra.submit import Submit
+from infra.sweeper import Sweeper
 
 READ_RUN = ["dynamodb:GetItem"]
 WRITE_RUN = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
@@ -68,6 +70,7 @@ class WorkpoolStack(Stack):
             environment={
                 "WORKPOOL_STACK": config.stack_name,
                 "WORKPOOL_RUNS_TABLE": storage.runs.table_name,
+                "WORKPOOL_STATS_TABLE": storage.stats.table_name,
                 "WORKPOOL_EVENT_BUS": names.part("events"),
                 "WORKPOOL_WORK_QUEUE": queue_url(names.work_queue(ANY_POOL)),
                 "WORKPOOL_DEAD_LETTER_QUEUE": queue_url(names.dead_letters(ANY_POOL)),
@@ -107,6 +110,28 @@ class WorkpoolStack(Stack):
             ],
         )
 
+        sweeper = Sweeper(self, "Sweeper", names=names, lambdas=lambdas)
+        Alarms(
+            self,
+            "Alarms",
+            dead_letters={
+                **{
+                    f"Pool {pool.config.name}: messages were received too often": pool.dead_letters
+                    for pool in pools
+                },
+                **{
+                    f"Pool {pool.config.name}: messages that this version cannot read": pool.parked
+                    for pool in pools
+                },
+                "The relay could not send hints again and again": relay.dead_letters,
+                "The relay gave up on a part of the stream": relay.failures,
+                "EventBridge could not deliver ended runs": completion.rule_dead_letters,
+                "Completions were received too often": completion.dead_letters,
+            },
+            pools=[pool.name for pool in config.pools],
+            topic_arn=config.alarm_topic_arn,
+        )
+
         # Grants. Runs first: who may write them, who may only read.
         runs = storage.runs.table_arn
         _allow(submit.function, WRITE_RUN, runs)
@@ -116,9 +141,15 @@ class WorkpoolStack(Stack):
             _allow(pool.consumer, WRITE_RUN, runs)
         _allow(completion.function, WRITE_IN_TRANSACTION, runs)
 
-        # The three that read a run and send the hint that its state calls for: a message, an
+        # The four that read a run and send the hint that its state calls for: a message, an
         # execution, an event.
-        for hinting in (relay.function, relay.retry_function, dead_letters.function):
+        hinting_functions = (
+            relay.function,
+            relay.retry_function,
+            dead_letters.function,
+            sweeper.function,
+        )
+        for hinting in hinting_functions:
             _allow(hinting, READ_RUN, runs)
             _allow(hinting, ["sqs:SendMessage"], *(pool.work.queue_arn for pool in pools))
             _allow(
@@ -127,6 +158,10 @@ class WorkpoolStack(Stack):
                 *(pool.retrier.state_machine.state_machine_arn for pool in pools),
             )
             _allow(hinting, ["events:PutEvents"], completion.bus.event_bus_arn)
+        # The sweeper finds runs by the index, notes what it repeats, and keeps its place.
+        _allow(sweeper.function, ["dynamodb:Scan"], f"{runs}/index/{OPEN_INDEX}")
+        _allow(sweeper.function, ["dynamodb:BatchGetItem", "dynamodb:UpdateItem"], runs)
+        _allow(sweeper.function, ["dynamodb:GetItem", "dynamodb:PutItem"], storage.stats.table_arn)
         # What the relay cannot send waits here; and it alone sees that a waiting run was canceled
         # (an execution's name is its run's, so it is known only then).
         _allow(relay.function, ["sqs:SendMessage"], relay.retry_queue.queue_arn)

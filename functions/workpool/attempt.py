@@ -151,7 +151,13 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
                 settled = store.reschedule(run, to, execution=message.execution)
             else:
                 expires_at = settings.expiry(run.pool, now)
-                settled = store.finish(run, to, finished_at=now, expires_at=expires_at)
+                settled = store.finish(
+                    run,
+                    to,
+                    finished_at=now,
+                    expires_at=expires_at,
+                    execution=message.execution,
+                )
             break
         except store.Refused as refused:
             standing = refused.run

@@ -35,9 +35,11 @@ class Hints:
         |---|---|---|
         | absent, or another creation | enqueued | deliver |
         | absent, or another creation | scheduled | start |
-        | running | scheduled | start, unless an execution of its own waits for the answer |
+        | running | scheduled | start, unless the execution that sent the attempt is answered |
         | enqueued, scheduled, running | ended | announce |
-        | scheduled | canceled | also stop its execution |
+        | scheduled | canceled | also stop the execution that waits for its due |
+        | running | scheduled or ended, and no execution is answered | also stop the one, if any,
+          that timed the attempt: its message is lost, or comes too late to be needed |
         """
         if new is None:
             return
@@ -46,12 +48,23 @@ class Hints:
                 self.deliver.append(new)
             elif new.kind == "scheduled":
                 self.start.append(new)
-        elif old.kind == "running" and new.kind == "scheduled" and new.execution is None:
-            self.start.append(new)
-        elif new.ended and not old.ended:
+            return
+        if old.ended or old.kind == new.kind:
+            return
+        unanswered = old.kind == "running" and new.kind != "enqueued" and new.execution is None
+        if new.ended:
             self.announce.append(new)
-            if old.kind == "scheduled":
-                self.stop.append(old)
+        elif unanswered:
+            self.start.append(new)
+        if (unanswered and old.timed) or (new.ended and old.kind == "scheduled"):
+            self.stop.append(old)
+
+    def extend(self, more: "Hints") -> None:
+        """Also what these call for."""
+        self.deliver.extend(more.deliver)
+        self.start.extend(more.start)
+        self.stop.extend(more.stop)
+        self.announce.extend(more.announce)
 
 
 def relay(changes: Iterable[Change]) -> None:

@@ -15,6 +15,8 @@ VERSION = 1
 OPEN_SHARDS = 16
 """Partitions per pool of the index of open runs; one takes about 500 runs a second."""
 
+YEAR_10000_MS = 253_402_300_800_000
+
 Kind = Literal["enqueued", "scheduled", "running", "completed", "canceled"]
 Result = Literal["success", "failed", "canceled"]
 Completion = Literal["pending", "done", "parked"]
@@ -38,6 +40,7 @@ class Run:
     | cancel_requested | ask to cancel |
     | result to finished_at | finish, cancel |
     | completion to completion_error | finish, cancel, then the completion's own writes |
+    | hints, hinted_at | the sweeper |
     | expires_at | whoever leaves nothing to do |
     """
 
@@ -79,6 +82,9 @@ class Run:
     completion_lease: int | None = None
     completion_tries: int = 0
     completion_error: str | None = None
+    hints: int = 0
+    """How often the sweeper repeated the hint that the run waits for now."""
+    hinted_at: int | None = None
     expires_at: int | None = None
 
     @property
@@ -92,6 +98,22 @@ class Run:
     def expired(self, now_ms: int) -> bool:
         """Whether it counts as absent, whether or not DynamoDB has deleted it yet."""
         return self.expires_at is not None and self.expires_at * 1000 <= now_ms
+
+    @property
+    def waits_since(self) -> int | None:
+        """When the hint should have come that the run waits for; None if it waits for none."""
+        if self.kind == "running":
+            return self.lease
+        if not self.ended:
+            return self.due
+        if self.completion != "pending":
+            return None
+        return max(self.finished_at or 0, self.completion_lease or 0)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the present due is one that a Retrier execution waits for."""
+        return self.due != self.enqueued_at
 
     def outcome(self) -> dict[str, Any]:
         """The `result` that statuses and completion handlers see; its value still as JSON text."""
@@ -130,6 +152,8 @@ class Run:
         for name, kind in _REQUIRED.items():
             if not isinstance(values.get(name), kind):
                 raise Unreadable(f"an item whose {attribute(name)} is {values.get(name)!r}")
+        if not 0 <= values["due"] < YEAR_10000_MS:
+            raise Unreadable(f"an item that is due in no year of four digits: {values['due']}")
         if not separator:
             raise Unreadable(f"an item whose key names no pool: {pool!r}")
         return cls(**values)

@@ -1,4 +1,4 @@
-"""The runs table: the only module that speaks to DynamoDB, one function per transition.
+"""The tables: the only module that speaks to DynamoDB, one function per transition of a run.
 
 Each transition is one conditional write. The SDK repeats a write whose answer was lost and then
 meets its own success as a refused condition, so a refusal is read back: if the item shows this
@@ -13,6 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError, ParamValidationError
 
 from workpool import clients, clock
+from workpool.errors import Unreadable
 from workpool.retry import Finish, Reschedule
 from workpool.run import Item, Run, attribute, encode
 from workpool.settings import settings
@@ -83,10 +84,13 @@ def claim(run: Run, *, claim: str, lease: int) -> Run:
     )
 
 
-def finish(run: Run, finish: Finish, *, finished_at: int, expires_at: int) -> Run:
+def finish(
+    run: Run, finish: Finish, *, finished_at: int, expires_at: int, execution: str | None = None
+) -> Run:
     """Running -> completed or canceled: by the holder of this claim, or whoever declares it lost.
 
-    Success wins over a request to cancel; a failure must see none.
+    Success wins over a request to cancel; a failure must see none. `execution` is the Retrier
+    execution that will be answered.
     """
     canceled = finish.result == "canceled"
     guard = " AND attribute_not_exists(#cancelRequested)" if finish.result == "failed" else ""
@@ -98,9 +102,10 @@ def finish(run: Run, finish: Finish, *, finished_at: int, expires_at: int) -> Ru
             "return_value": finish.return_value,
             "error": finish.error,
             "finished_at": finished_at,
+            "execution": execution,
             **_left_to_do(run, expires_at),
         },
-        remove=("lease", *_nothing_left(run)),
+        remove=("lease", *_answers_none(execution), *_nothing_left(run)),
         condition="#kind = :running AND #claim = :was" + guard,
         values={"running": "running", "was": run.claim},
         mine=lambda now: (
@@ -114,14 +119,14 @@ def finish(run: Run, finish: Finish, *, finished_at: int, expires_at: int) -> Ru
 def reschedule(run: Run, to: Reschedule, *, execution: str | None) -> Run:
     """Running -> scheduled, one retry more, a later due: this claim, and nobody asked to cancel.
 
-    `execution` is the Retrier execution that waits for this attempt's answer and will time the
-    next one; without one the relay starts one.
+    `execution` is the Retrier execution that will be answered and time the next attempt; without
+    one the relay starts one.
     """
     retries = run.retries + 1
     return _transition(
         run.key,
         {"kind": "scheduled", "retries": retries, "due": to.due, "execution": execution},
-        remove=("lease", *(("execution",) if execution is None else ())),
+        remove=("lease", *_answers_none(execution)),
         condition="#kind = :running AND #claim = :was AND attribute_not_exists(#cancelRequested)",
         values={"running": "running", "was": run.claim},
         mine=lambda now: (
@@ -241,6 +246,67 @@ def park_completion(run: Run, *, error: str) -> Run:
     )
 
 
+def note_hint(run: Run, *, now_ms: int, hints: int) -> Run:
+    """Any state that waits -> the same, with the note that its hint is repeated now: nothing
+    changed since it was read, so that of two sweepers one repeats it."""
+    seen = "attribute_not_exists(#hintedAt)" if run.hinted_at is None else "#hintedAt = :seen"
+    return _transition(
+        run.key,
+        {"hints": hints, "hinted_at": now_ms},
+        condition=f"#kind = :kind AND #due = :due AND {seen}",
+        values={"kind": run.kind, "due": run.due}
+        | ({} if run.hinted_at is None else {"seen": run.hinted_at}),
+        mine=lambda now: False,  # Whose it is cannot be told; not repeating costs time only.
+    )
+
+
+def open_page(cursor: Item | None, *, limit: int) -> tuple[list[str], Item | None]:
+    """Keys of runs in the open index from a cursor on, and the next cursor; None at the end."""
+    answer = clients.client("dynamodb").scan(
+        TableName=settings().runs_table,
+        IndexName="open",
+        Limit=limit,
+        **({"ExclusiveStartKey": cursor} if cursor else {}),
+    )
+    return [item["run"]["S"] for item in answer["Items"]], answer.get("LastEvaluatedKey")
+
+
+def read_many(keys: Sequence[str]) -> list[Run | Unreadable]:
+    """Up to 100 runs, read consistently, in no order; those that are gone are left out."""
+    table = settings().runs_table
+    found: list[Run | Unreadable] = []
+    left: list[Item] = [{"run": {"S": key}} for key in keys]
+    while left:
+        answer = clients.client("dynamodb").batch_get_item(
+            RequestItems={table: {"Keys": left, "ConsistentRead": True}}
+        )
+        for item in answer["Responses"].get(table, []):
+            try:
+                found.append(Run.from_item(item))
+            except Unreadable as unreadable:
+                found.append(unreadable)
+        left = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+    return found
+
+
+def sweeper_cursor() -> Item | None:
+    """Where the last sweep stopped; None: at the end."""
+    answer = clients.client("dynamodb").get_item(
+        TableName=settings().stats_table, Key=_SWEEPER, ConsistentRead=True
+    )
+    cursor = answer.get("Item", {}).get("cursor", {}).get("M")
+    return cursor or None
+
+
+def save_sweeper_cursor(cursor: Item | None) -> None:
+    """Where the next sweep goes on."""
+    clients.client("dynamodb").put_item(
+        TableName=settings().stats_table, Item={**_SWEEPER, "cursor": {"M": cursor or {}}}
+    )
+
+
+_SWEEPER: Item = {"pk": {"S": "sweeper"}, "sk": {"S": "cursor"}}
+
 _HOLDS_COMPLETION = "#completion = :pending AND #completionClaim = :holder"
 
 
@@ -255,6 +321,10 @@ def _wrote_completion(run: Run, completion: str) -> Callable[[Run], bool]:
 def _left_to_do(run: Run, expires_at: int) -> dict[str, Any]:
     """An ended run waits for its completion, or, without one, for its expiry."""
     return {"completion": "pending"} if run.on_complete else {"expires_at": expires_at}
+
+
+def _answers_none(execution: str | None) -> tuple[str, ...]:
+    return ("execution",) if execution is None else ()
 
 
 def _nothing_left(run: Run) -> tuple[str, ...]:

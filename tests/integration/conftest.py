@@ -335,6 +335,7 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     environment = {
         "WORKPOOL_STACK": STACK,
         "WORKPOOL_RUNS_TABLE": "runs",
+        "WORKPOOL_STATS_TABLE": "stats",
         "WORKPOOL_EVENT_BUS": f"{STACK}-events",
         "WORKPOOL_WORK_QUEUE": queue_url("{pool}-work"),
         "WORKPOOL_DEAD_LETTER_QUEUE": queue_url("{pool}-dead-letters"),

@@ -104,7 +104,7 @@ def test_a_message_is_acted_upon_as_the_message_table_says(
     before = world.put(world.a_run(**({"due": DUE} | state)))
     assert attempted(message(before, token=token, due=for_due)) == back
     expected = dict(writes)
-    if token and expected.get("kind") == "scheduled":
+    if token and expected.get("kind") in ("scheduled", "completed", "canceled"):
         expected["execution"] = "execution-of-T"
     assert changed(before, world.run("default#r1")) == expected
     assert world.answers() == ([("T", *answer)] if token and answer else [])
@@ -643,6 +643,16 @@ def test_an_action_that_ends_in_time_is_left_alone_by_the_watchdog(
     attempted(message(world.put(world.a_run())), left_ms=5_200)
     assert not process_end.wait(0.4)
     assert world.run("default#r1").result == "success"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_attempt_that_is_over_leaves_no_watchdog_behind(world, message, fails: bool) -> None:
+    world.action(failing if fails else lambda ctx, args: None)
+    attempted(message(world.put(world.a_run())))
+    watchdogs = [it for it in threading.enumerate() if isinstance(it, threading.Timer)]
+    for watchdog in watchdogs:
+        watchdog.join(1)
+    assert [it for it in watchdogs if it.is_alive()] == []
 
 
 def test_the_pools_own_limit_binds_where_the_function_has_more_time(

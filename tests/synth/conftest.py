@@ -1,4 +1,4 @@
-"""One synth of `cdk.json` as it stands and one of the largest deployment, for all tests here."""
+"""One synth with a plain pool and one of the largest deployment, for all tests here."""
 
 import json
 import os
@@ -37,11 +37,15 @@ LARGEST = {
 }
 
 
-CONTEXT: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
+#: `cdk.json`, but for the tables that its pool may use because of the demo.
+CONTEXT: dict[str, Any] = {
+    **json.loads((ROOT / "cdk.json").read_text())["context"],
+    "pools": {"default": {"maxParallelism": 10}},
+}
 
 
 def stack(changes: dict[str, Any] | None = None) -> WorkpoolStack:
-    """The stack of `cdk.json`, with some of its context changed."""
+    """The stack of one plain pool, with some of its context changed."""
     merged = {**CONTEXT, **(changes or {})}
     config = WorkpoolConfig.from_context(merged, log_level="INFO")
     return WorkpoolStack(App(context=merged), config.stack_name, config=config)

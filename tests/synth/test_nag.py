@@ -34,6 +34,7 @@ EXCEPTIONS = {
     ("L1", "Pool-default/Consumer"): RUNTIME,
     ("L1", "Completion/Function"): RUNTIME,
     ("L1", "DeadLetters/Function"): RUNTIME,
+    ("L1", "Sweeper/Function"): RUNTIME,
     ("SQS3", "Relay/Failures"): POSITIONS,
     ("SQS3", "Completion/RuleDeadLetters"): LAST_HOP,
     ("SF1", "Pool-default/Retrier/StateMachine"): HISTORY,

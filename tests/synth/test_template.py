@@ -56,6 +56,7 @@ def test_every_function_runs_the_same_code_on_python_3_13_and_arm64(resources: A
         "Workpool-default-consumer",
         "Workpool-completion",
         "Workpool-dead-letters",
+        "Workpool-sweeper",
     }
     assert {function["Runtime"] for function in functions} == {"python3.13"}
     assert {tuple(function["Architectures"]) for function in functions} == {("arm64",)}
@@ -264,10 +265,52 @@ def test_the_relay_reads_from_the_oldest_change_and_gives_up_into_a_queue(resour
 # Events
 
 
+def test_the_open_runs_are_swept_every_five_minutes_for_what_waits_fifteen(resources: Any) -> None:
+    (rule,) = (it for it in resources.of("AWS::Events::Rule").values() if "EventPattern" not in it)
+    assert rule["ScheduleExpression"] == "rate(5 minutes)"
+    (to,) = rule["Targets"]
+    assert json.loads(to["Input"]) == {"overdueSeconds": 900}
+    key, sweeper = resources.named(FUNCTION, "Workpool-sweeper")
+    assert target(to["Arn"]) == key
+    assert sweeper["Timeout"] < 300
+
+
+def test_whatever_gives_something_up_has_an_alarm_and_so_has_a_repeated_hint(
+    resources: Any,
+) -> None:
+    watched = {
+        (alarm["MetricName"], resources.all[target(one["Value"])]["Properties"]["QueueName"])
+        if alarm["Namespace"] == "AWS/SQS"
+        else (alarm["MetricName"], one["Value"])
+        for alarm in resources.of("AWS::CloudWatch::Alarm").values()
+        for one in alarm["Dimensions"]
+    }
+    lie = "ApproximateNumberOfMessagesVisible"
+    assert watched == {
+        (lie, "Workpool-default-dead-letters"),
+        (lie, "Workpool-default-parked"),
+        (lie, "Workpool-dead-letters-relay-retry"),
+        (lie, "Workpool-relay-failures"),
+        (lie, "Workpool-dead-letters-rule"),
+        (lie, "Workpool-dead-letters-completions"),
+        ("HintsRepeated", "default"),
+    }
+    for alarm in resources.of("AWS::CloudWatch::Alarm").values():
+        assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (0, "GreaterThanThreshold")
+        assert alarm["TreatMissingData"] == "notBreaching"
+        assert "AlarmActions" not in alarm
+
+
+def test_alarms_are_sent_to_the_deployers_topic(make_resources: Any) -> None:
+    topic = "arn:aws:sns:us-east-1:123456789012:on-call"
+    alarms = make_resources({"alarmTopicArn": topic}).of("AWS::CloudWatch::Alarm").values()
+    assert {tuple(alarm["AlarmActions"]) for alarm in alarms} == {(topic,)}
+
+
 def test_only_ended_runs_with_a_completion_reach_its_queue_and_only_their_detail(
     resources: Any,
 ) -> None:
-    (rule,) = resources.of("AWS::Events::Rule").values()
+    (rule,) = (it for it in resources.of("AWS::Events::Rule").values() if "EventPattern" in it)
     assert rule["EventPattern"] == {
         "source": ["workpool"],
         "detail-type": ["Run Ended"],
@@ -359,6 +402,19 @@ def test_no_right_is_wider_than_one_thing_but_those_listed_with_a_reason(largest
             "RelayRetry",
             {
                 "dynamodb:GetItem",
+                "sqs:SendMessage",
+                "states:StartExecution",
+                "events:PutEvents",
+            },
+        ),
+        (
+            "Sweeper",
+            {
+                "dynamodb:BatchGetItem",
+                "dynamodb:GetItem",
+                "dynamodb:PutItem",
+                "dynamodb:Scan",
+                "dynamodb:UpdateItem",
                 "sqs:SendMessage",
                 "states:StartExecution",
                 "events:PutEvents",

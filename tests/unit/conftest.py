@@ -9,7 +9,7 @@ import pytest
 from workpool.run import Run
 
 hypothesis.settings.register_profile(
-    "workpool", database=None, deadline=None, derandomize=True, max_examples=200
+    "workpool", database=None, deadline=None, derandomize=True, max_examples=100
 )
 hypothesis.settings.load_profile("workpool")
 

@@ -165,6 +165,8 @@ def test_an_item_of_another_version_is_unreadable(version: str) -> None:
         pytest.param({"due": None}, id="no due"),
         pytest.param({"due": {"S": "soon"}}, id="due as text"),
         pytest.param({"due": {"NULL": True}}, id="due null"),
+        pytest.param({"due": {"N": "1.5"}}, id="due between milliseconds"),
+        pytest.param({"due": {"N": "1e30"}}, id="due beyond the calendar"),
         pytest.param({"args": {"M": {}}}, id="args as a map"),
     ],
 )

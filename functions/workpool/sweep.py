@@ -1,0 +1,81 @@
+"""Sweep the open runs for those whose hint was lost, and repeat it.
+
+Walks the index of open runs for as long as it has time, from where the last sweep stopped, reads
+each item consistently, and repeats the hint of what is overdue. Decides nothing about a run. In
+a healthy system it finds nothing. Called on a schedule; safe beside itself and the normal flow.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from workpool import clock, events, store
+from workpool.errors import Unreadable
+from workpool.look import hints
+from workpool.relay import Hints, send
+from workpool.run import Run
+
+OVERDUE_MS = 15 * 60 * 1000
+"""How long a run waits for a hint before it is repeated the first time."""
+
+PAGE = 100
+MAX_PAGES = 5000
+RESERVE_MS = 20_000
+"""Kept of the function's time for the last page and the cursor."""
+
+
+def sweep(*, remaining_ms: Callable[[], int], overdue_ms: int = OVERDUE_MS) -> Counter[str]:
+    """Walk, and repeat what is overdue. Answers how many hints it repeated, by pool."""
+    repeated: Counter[str] = Counter()
+    looked = 0
+    for page in _pages(remaining_ms):
+        looked += len(page)
+        overdue = Hints()
+        for run in page:
+            if _note(run, overdue_ms):
+                overdue.extend(hints(run, clock.now_ms()))
+                repeated[run.pool] += 1
+        refused = send(overdue)
+        for run in refused:  # It is noted as repeated: the next time is later, and it is counted.
+            events.log("hint-refused", run)
+    events.log("swept", looked=looked, repeated=dict(repeated))
+    return repeated
+
+
+def next_hint(run: Run, overdue_ms: int) -> int | None:
+    """When the hint that the run waits for is to be repeated: at first after `overdue_ms`, then
+    after twice as long each time, so that a long backlog is not multiplied. None: never."""
+    since = run.waits_since
+    if since is None:
+        return None
+    if run.hinted_at is None or run.hinted_at < since:  # That note was about an earlier wait.
+        return since + overdue_ms
+    return int(run.hinted_at + overdue_ms * 2**run.hints)
+
+
+def _note(run: Run, overdue_ms: int) -> bool:
+    """Whether to repeat the run's hint now; then that is noted on the item."""
+    now = clock.now_ms()
+    at = next_hint(run, overdue_ms)
+    if at is None or now < at:
+        return False
+    again = run.hinted_at is not None and run.hinted_at >= (run.waits_since or 0)
+    try:
+        store.note_hint(run, now_ms=now, hints=run.hints + 1 if again else 1)
+    except store.Refused:  # It moved on, or another sweeper was faster.
+        return False
+    return True
+
+
+def _pages(remaining_ms: Callable[[], int]) -> Iterator[list[Run]]:
+    """Pages of open runs from the saved cursor on, at most once round."""
+    cursor = store.sweeper_cursor()
+    for _ in range(MAX_PAGES):
+        keys, cursor = store.open_page(cursor, limit=PAGE)
+        found = store.read_many(keys)
+        for it in found:
+            if isinstance(it, Unreadable):
+                events.log("item-unreadable", error=str(it))
+        yield [it for it in found if isinstance(it, Run)]
+        if cursor is None or remaining_ms() < RESERVE_MS:
+            break
+    store.save_sweeper_cursor(cursor)

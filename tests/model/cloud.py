@@ -1,0 +1,261 @@
+"""SQS, Step Functions and EventBridge in memory, as far as the pool speaks to them.
+
+Small and faithful where it matters: a message that is received is hidden for a while and comes
+back; an execution's name is taken for ever; a token answers once. What AWS and the local emulator
+do differently is chosen by `emulator`. The Retrier runs its own definition, read from infra.
+"""
+
+import ast
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from workpool.clock import from_timestamp
+
+INFRA = Path(__file__).parents[2] / "infra"
+RETENTION_MS = 14 * 24 * 3600 * 1000
+
+
+def refusal(code: str, operation: str = "AnyOperation") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "refused by the model"}}, operation)
+
+
+def declared(module: str, *names: str) -> list[Any]:
+    """Values of infra's modules, without the CDK, whose import takes seconds."""
+    path = INFRA / f"{module}.py"
+    kept = (ast.Assign, ast.AnnAssign, ast.FunctionDef)
+    body = [
+        it
+        for it in ast.parse(path.read_text()).body
+        if isinstance(it, kept) and not getattr(it, "decorator_list", None)
+    ]
+    retention = SimpleNamespace(to_seconds=lambda: RETENTION_MS // 1000)
+    found: dict[str, Any] = {"Any": Any, "RETENTION": retention}
+    exec(compile(ast.Module(body, []), path, "exec"), found)
+    return [found[name] for name in names]
+
+
+# Queues
+
+
+@dataclass
+class Sent:
+    """A message on a queue."""
+
+    number: int
+    body: str
+    sent_at: int
+    visible_at: int
+    receives: int = 0
+
+
+class Queues:
+    """The SQS client, and what the mappings do to the queues: receive, delete."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+        self._numbers = count(1)
+        self.queues: dict[str, dict[int, Sent]] = {}
+
+    def put(self, queue: str, body: str) -> None:
+        sent = Sent(next(self._numbers), body, self._now(), self._now())
+        self.queues.setdefault(queue, {})[sent.number] = sent
+
+    def on(self, queue: str) -> dict[int, Sent]:
+        return self.queues.get(queue, {})
+
+    def visible(self, queue: str) -> list[Sent]:
+        return [it for it in self.on(queue).values() if it.visible_at <= self._now()]
+
+    def in_flight(self, queue: str) -> list[Sent]:
+        return [it for it in self.on(queue).values() if it.visible_at > self._now()]
+
+    def expire(self) -> list[Sent]:
+        """Delete what is older than the retention; SQS says nothing about it."""
+        gone = []
+        for queue in self.queues.values():
+            old = [it for it in queue.values() if it.sent_at + RETENTION_MS <= self._now()]
+            for it in old:
+                gone.append(queue.pop(it.number))
+        return gone
+
+    def send_message(self, *, QueueUrl: str, MessageBody: str, **_: Any) -> dict[str, Any]:
+        self.put(_name(QueueUrl), MessageBody)
+        return {}
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[Any]) -> dict[str, Any]:
+        assert 1 <= len(Entries) <= 10
+        for entry in Entries:
+            self.put(_name(QueueUrl), entry["MessageBody"])
+        return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
+
+    def change_message_visibility(
+        self, *, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int
+    ) -> dict[str, Any]:
+        assert 0 <= VisibilityTimeout <= 43_200
+        sent = self.on(_name(QueueUrl)).get(int(ReceiptHandle))
+        if sent is None:
+            raise refusal("InvalidParameterValue")
+        if sent.visible_at <= self._now():
+            raise refusal("MessageNotInflight")
+        sent.visible_at = self._now() + VisibilityTimeout * 1000
+        return {}
+
+
+def _name(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+# The Retrier
+
+
+@dataclass
+class Execution:
+    """An execution of the Retrier: in Backoff, in Attempt with a token, or closed."""
+
+    name: str
+    input: str
+    data: dict[str, Any]
+    state: str
+    since: int
+    token: str | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.state in ("Backoff", "Attempt")
+
+    @property
+    def wakes_at(self) -> int:
+        """Wait drops milliseconds."""
+        assert self.state == "Backoff"
+        return from_timestamp(self.data["retry"]["Cause"]) // 1000 * 1000
+
+
+@dataclass
+class Steps:
+    """The Step Functions client, and the clock of its executions."""
+
+    now: Callable[[], int]
+    send: Callable[[str, str], None]
+    emulator: bool = False
+    executions: dict[str, Execution] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    """What must never happen to an execution."""
+
+    def __post_init__(self) -> None:
+        self._tokens = count(1)
+        (self._definition,) = declared("retrier", "DEFINITION")
+
+    def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> dict[str, Any]:
+        assert len(name) <= 80, name
+        standing = self.executions.get(name)
+        if standing is None:
+            first = self._definition["StartAt"]
+            self.executions[name] = Execution(name, input, json.loads(input), first, self.now())
+        elif self.emulator or not standing.open or standing.input != input:
+            raise refusal("ExecutionAlreadyExists")
+        return {}
+
+    def stop_execution(self, *, executionArn: str) -> dict[str, Any]:
+        execution = self.executions.get(executionArn.rpartition(":")[2])
+        if execution is None:
+            raise refusal("ExecutionDoesNotExist")
+        self.close(execution, "ABORTED")
+        return {}
+
+    def send_task_success(self, *, taskToken: str, output: str) -> dict[str, Any]:
+        json.loads(output)
+        execution = self._waiting(taskToken)
+        if execution is not None:
+            assert self._definition["States"]["Attempt"]["End"]
+            self.close(execution, "SUCCEEDED")
+        return {}
+
+    def send_task_failure(self, *, taskToken: str, error: str, cause: str) -> dict[str, Any]:
+        execution = self._waiting(taskToken)
+        if execution is not None:
+            for catch in self._definition["States"]["Attempt"]["Catch"]:
+                if error in catch["ErrorEquals"]:
+                    at = catch["ResultPath"].removeprefix("$.")
+                    execution.data = execution.data | {at: {"Error": error, "Cause": cause}}
+                    execution.state, execution.token = catch["Next"], None
+                    break
+            else:
+                self.close(execution, "FAILED")
+                self.faults.append(f"{execution.name} failed with {error}")
+        return {}
+
+    def close(self, execution: Execution, state: str) -> None:
+        if execution.open:
+            execution.state, execution.token = state, None
+
+    def open(self) -> list[Execution]:
+        return [it for it in self.executions.values() if it.open]
+
+    def woken(self) -> list[Execution]:
+        """Those whose wait is over."""
+        return [it for it in self.open() if it.state == "Backoff" and it.wakes_at <= self.now()]
+
+    def waiting(self) -> list[Execution]:
+        return [it for it in self.open() if it.state == "Attempt"]
+
+    def attempt(self, execution: Execution) -> None:
+        """Enter Attempt, or, if SQS's answer was lost, send again: with a new token."""
+        execution.state, execution.since = "Attempt", self.now()
+        execution.token = f"token-{next(self._tokens)}"
+        parameters = self._definition["States"]["Attempt"]["Parameters"]
+        context = {"Task": {"Token": execution.token}, "Execution": {"Name": execution.name}}
+        _filled(parameters["MessageGroupId.$"], execution.data, context)
+        body = {
+            name.removesuffix(".$"): (
+                _filled(value, execution.data, context) if name.endswith(".$") else value
+            )
+            for name, value in parameters["MessageBody"].items()
+        }
+        self.send(execution.data["run"].partition("#")[0], json.dumps(body))
+
+    def expire(self) -> list[Execution]:
+        """Attempt times out with its message's retention."""
+        old = [it for it in self.waiting() if it.since + RETENTION_MS <= self.now()]
+        for it in old:
+            self.close(it, "TIMED_OUT")
+        return old
+
+    def _waiting(self, token: str) -> Execution | None:
+        for execution in self.executions.values():
+            if execution.token == token:
+                return execution
+        if not self.emulator:
+            raise refusal("TaskTimedOut")
+        return None
+
+
+def _filled(path: str, data: dict[str, Any], context: dict[str, Any]) -> Any:
+    found: Any = context if path.startswith("$$.") else data
+    for name in path.lstrip("$").lstrip(".").split("."):
+        found = found[name]
+    return found
+
+
+# The bus
+
+
+@dataclass
+class Bus:
+    """The EventBridge client, with the rule of completions and its target."""
+
+    send: Callable[[str], None]
+
+    def put_events(self, *, Entries: list[Any]) -> dict[str, Any]:
+        assert 1 <= len(Entries) <= 10
+        for entry in Entries:
+            assert (entry["Source"], entry["DetailType"]) == ("workpool", "Run Ended")
+            if "onComplete" in json.loads(entry["Detail"]):
+                self.send(entry["Detail"])
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in Entries]}
