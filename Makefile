@@ -14,7 +14,7 @@ export JSII_RUNTIME_PACKAGE_CACHE_ROOT = $(CURDIR)/.local/jsii
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION = 20
 export NODE_NO_WARNINGS = 1
 
-.PHONY: help demo up down test check clean
+.PHONY: help demo chaos up down test check clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ up: $(READY) ## start the local AWS and deploy to it; PORT=4577 make up uses ano
 
 demo: $(READY) ## watch a hundred orders survive an outage; every claim is checked
 	@$(BIN)/python -m local demo
+
+chaos: $(READY) ## load, faults, every invariant checked; SEED=7 repeats a plan, MINUTES=2
+	@$(BIN)/python -m local chaos $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),2)
 
 down: ## stop it
 	@! test -e .venv/.installed || $(BIN)/python -m local down

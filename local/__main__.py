@@ -3,6 +3,7 @@
 They add to what emulator.py and deploy.py do only words on the terminal. The Makefile calls them.
 """
 
+import random
 import shlex
 import signal
 import sys
@@ -84,6 +85,21 @@ def demo(
 
     cdk_command()
     held = run(Console(highlight=False), picture=picture)
+    raise typer.Exit(0 if held else 1)
+
+
+@app.command()
+def chaos(
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same plan.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long the faults go on.")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write it.")] = None,
+) -> None:
+    """Load the stack, harm it, and check every invariant. Exit code 1 if one does not hold."""
+    from local.chaos.run import run
+
+    cdk_command()
+    chosen = random.randrange(1, 1_000_000) if seed is None else seed
+    held = run(Console(highlight=False), seed=chosen, minutes=minutes, json_file=json_file)
     raise typer.Exit(0 if held else 1)
 
 

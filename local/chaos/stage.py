@@ -131,9 +131,9 @@ class Stage:
     @cached_property
     def relay_mapping(self) -> str:
         """The event source mapping of the runs table's stream."""
-        [mapping] = self.client("lambda").list_event_source_mappings(
-            FunctionName=f"{STACK}-relay"
-        )["EventSourceMappings"]
+        [mapping] = self.client("lambda").list_event_source_mappings(FunctionName=f"{STACK}-relay")[
+            "EventSourceMappings"
+        ]
         return str(mapping["UUID"])
 
     # Calls

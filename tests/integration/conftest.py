@@ -361,8 +361,9 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
         moto_api_backend.reset()
         _deploy()
     else:
-        boto3_client("dynamodb").delete_table(TableName="runs")
-    _create_table()
+        for table in ("runs", "stats"):
+            boto3_client("dynamodb").delete_table(TableName=table)
+    _create_tables()
     yield here
     _forget()
     aws.clear()
@@ -380,7 +381,18 @@ def _forget() -> None:
         del sys.modules[name]
 
 
-def _create_table() -> None:
+def _create_tables() -> None:
+    boto3_client("dynamodb").create_table(
+        TableName="stats",
+        KeySchema=[
+            {"AttributeName": "pk", "KeyType": "HASH"},
+            {"AttributeName": "sk", "KeyType": "RANGE"},
+        ],
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
     boto3_client("dynamodb").create_table(
         TableName="runs",
         KeySchema=[{"AttributeName": "run", "KeyType": "HASH"}],

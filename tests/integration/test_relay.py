@@ -105,11 +105,12 @@ def test_a_run_canceled_while_it_waited_has_its_execution_stopped(world) -> None
     assert len(world.announced()) == 1
 
 
-def test_an_execution_that_never_was_needs_no_stop(world) -> None:
+def test_an_execution_that_never_was_needs_no_stop(world, logged) -> None:
     waiting = world.a_run(kind="scheduled", due=LATER)
     relayed(world.change(waiting, replace(waiting, kind="canceled", result="canceled")))
     assert world.made("stop_execution") == 1
     assert world.messages("relay-retry") == []
+    assert logged("relay-refused") == []
 
 
 def test_a_stop_that_aws_refuses_is_only_a_saving_lost(world) -> None:

@@ -312,6 +312,18 @@ def test_a_run_rescheduled_without_an_execution_leaves_none_on_the_item(world) -
     assert world.item() == after.to_item()
 
 
+@pytest.mark.parametrize("execution", [None, "e1"])
+def test_a_run_that_ends_names_the_execution_that_is_answered_and_no_other(
+    world, execution: str | None
+) -> None:
+    before = world.put(world.a_run(due=DUE, execution="e0", **RUNNING))
+    after = store.finish(
+        before, SUCCESS, finished_at=FINISHED, expires_at=EXPIRES, execution=execution
+    )
+    assert after.execution == execution
+    assert world.item() == after.to_item()
+
+
 def test_an_attempt_without_an_execution_takes_its_lost_answer_for_its_own_write(world) -> None:
     before = world.put(world.a_run(due=DUE, execution="e0", **RUNNING))
     world.lose_answer("update_item")

@@ -93,8 +93,16 @@ class Process:
         self._dead = True
         raise Died
 
-    def at(self, point: str, do: Callable[[], Any], *, call: bool = True) -> Any:
-        """One point; `call`: it is a call of a client, which can be repeated or refused."""
+    def at(
+        self,
+        point: str,
+        do: Callable[[], Any],
+        *,
+        call: bool = True,
+        partly: Callable[[], Any] | None = None,
+    ) -> Any:
+        """One point; `call`: it is a call of a client, which can be repeated or refused; `partly`:
+        do all but the first entry of it."""
         if self._dead:
             raise Died
         self._points += 1
@@ -106,9 +114,9 @@ class Process:
         if call and fault == REFUSED:
             self.disturbed = True
             raise refusal("ThrottlingException", point)
-        if call and fault == PARTLY and point in ("send_message_batch", "put_events"):
+        if partly is not None and fault == PARTLY:
             self.disturbed = True
-            return self._partly
+            return partly()
         answer = do()
         if fault == DIE_AFTER:
             self.exit()
@@ -120,11 +128,6 @@ class Process:
                 self._stand_still()
             answer = do()
         return answer
-
-    _partly = object()
-
-    def is_partly(self, answer: Any) -> bool:
-        return answer is self._partly
 
     def _stand_still(self) -> None:
         self.state = "still"

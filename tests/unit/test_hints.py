@@ -12,29 +12,35 @@ from workpool.run import Run
 MakeRun = Callable[..., Run]
 
 AGAIN = {"enqueued_at": 1_790_000_099_999}  # the same id, created anew
+TIMED = {"due": 1_790_000_005_000}  # an execution waits, or waited, for this due
 STATES: dict[str, dict[str, Any] | None] = {
     "absent": None,
     "enqueued": {"kind": "enqueued"},
-    "scheduled": {"kind": "scheduled", "claim": "c1", "retries": 1},
-    "waiting": {"kind": "scheduled", "claim": "c1", "retries": 1, "execution": "e1"},
+    "scheduled": {"kind": "scheduled", "claim": "c1", "retries": 1} | TIMED,
+    "waiting": {"kind": "scheduled", "claim": "c1", "retries": 1, "execution": "e1"} | TIMED,
     "running": {"kind": "running", "claim": "c1", "lease": 1},
+    "timed": {"kind": "running", "claim": "c1", "lease": 1, "execution": "e1"} | TIMED,
     "completed": {"kind": "completed", "result": "success"},
+    "answered": {"kind": "completed", "result": "success", "execution": "e1"},
     "canceled": {"kind": "canceled", "result": "canceled"},
     "enqueued anew": {"kind": "enqueued"} | AGAIN,
     "scheduled anew": {"kind": "scheduled"} | AGAIN,
 }
 
 # From each old state (rows) to each new one (columns): - nothing, d deliver, s start an execution,
-# a announce, x announce and stop its execution. "waiting": scheduled, an execution took it along.
+# S also stop the old one, a announce, A also stop the old one. A run is "waiting" or "answered"
+# when the execution that sent the attempt is told how it ended; "timed": one waited for its due.
 RELAY_TABLE = """
-                   absent enqueued scheduled waiting running completed canceled e-anew s-anew
-    absent              -        d         s       s       -         -        -      d      s
-    enqueued            -        -         -       -       -         a        a      d      s
-    scheduled           -        -         -       -       -         x        x      d      s
-    waiting             -        -         -       -       -         x        x      d      s
-    running             -        -         s       -       -         a        a      d      s
-    completed           -        -         -       -       -         -        -      d      s
-    canceled            -        -         -       -       -         -        -      d      s
+             absent enqueued scheduled waiting running timed completed answered canceled e-a s-a
+    absent        -        d         s       s       -     -         -        -        -   d   s
+    enqueued      -        -         -       -       -     -         a        a        a   d   s
+    scheduled     -        -         -       -       -     -         A        A        A   d   s
+    waiting       -        -         -       -       -     -         A        A        A   d   s
+    running       -        -         s       -       -     -         a        a        a   d   s
+    timed         -        -         S       -       -     -         A        a        A   d   s
+    completed     -        -         -       -       -     -         -        -        -   d   s
+    answered      -        -         -       -       -     -         -        -        -   d   s
+    canceled      -        -         -       -       -     -         -        -        -   d   s
 """
 RELAY_ROWS = [line.split() for line in RELAY_TABLE.strip().splitlines()[1:]]
 CHANGES = [
@@ -51,9 +57,9 @@ def test_a_change_calls_for_the_hint_of_the_relays_table(
     hints.add(before, after)
     assert hints == Hints(
         deliver=[after] if hint == "d" else [],
-        start=[after] if hint == "s" else [],
-        announce=[after] if hint in "ax" else [],
-        stop=[before] if hint == "x" else [],
+        start=[after] if hint in "sS" else [],
+        announce=[after] if hint in "aA" else [],
+        stop=[before] if hint in "SA" else [],
     )
 
 

@@ -61,6 +61,16 @@ def test_a_backoff_is_capped_at_30_days_without_overflow(base: float) -> None:
     assert backoff_ms(Policy(base=base, max_retries=1000), retry=1000, u=1.49) == 2_592_000_000
 
 
+@pytest.mark.parametrize(
+    ("nominal", "u", "share"), [(0.9, 1.4, 1.0), (0.9, 1.0, 0.9), (1.5, 0.5, 0.75), (3.0, 0.5, 1.0)]
+)
+def test_the_cap_holds_for_the_backoff_with_its_jitter(
+    nominal: float, u: float, share: float
+) -> None:
+    policy = Policy(initial_backoff_ms=nominal * MAX_BACKOFF_MS, base=1)
+    assert backoff_ms(policy, retry=1, u=u) == pytest.approx(share * MAX_BACKOFF_MS)
+
+
 @given(POLICIES, st.integers(1, 1000), JITTER)
 def test_no_policy_overflows_or_exceeds_30_days(policy: Policy, retry: int, u: float) -> None:
     delay = backoff_ms(policy, retry=retry, u=u)

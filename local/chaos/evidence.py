@@ -1,0 +1,177 @@
+"""The evidence: what was promised, what the HTTP API tells, what the actions wrote down and what
+the watchers saw, put together once all is over. Decides nothing.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.chaos.load import Submitted
+from local.chaos.monkey import Canceled, Killed
+from local.chaos.plan import POOLS
+from local.chaos.rest import Left
+from local.chaos.stage import LEDGER, Stage, bare
+from local.chaos.watch import Change, Life
+
+CONSUMER_MARGIN_S = 10
+"""What a consumer's timeout is above its action's: after it the process is surely ended."""
+
+SLACK_NS = 1_500_000_000
+"""Between an action's start in the ledger and its invocation's, and for the emulator to kill."""
+
+
+@dataclass(kw_only=True)
+class Start:
+    """One attempt of an action, by its own words. Times are epoch nanoseconds. It surely ran from
+    `at` to `until`, and surely no longer than to `latest`."""
+
+    run_id: str
+    pool: str
+    label: str
+    retries: int
+    pid: int
+    at: int
+    end: int | None = None
+    outcome: str | None = None
+    attempt: str = ""
+    until: int = 0
+    latest: int = 0
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """Everything there is to judge by."""
+
+    submitted: Sequence[Submitted]
+    statuses: Mapping[tuple[str, str], dict[str, Any]]
+    """The last status of each run that there is, by pool and run id."""
+    history: Mapping[tuple[str, str], Sequence[dict[str, Any]]]
+    """All the statuses that were seen of it."""
+    table: Mapping[str, str]
+    """Keys of all runs in the table, and the label in their arguments."""
+    starts: Sequence[Start]
+    effects: Mapping[str, tuple[int, str]]
+    """By run id: how often the handler's transaction took effect, and with what result."""
+    calls: Mapping[str, int]
+    """By run id: how often the handler was called."""
+    changes: Mapping[str, Sequence[Change]]
+    dues: Mapping[tuple[str, int], int]
+    canceled: Sequence[Canceled]
+    left: Left
+    errors: list[str] = field(default_factory=list)
+
+    def pool_of(self, run_id: str) -> str:
+        return next((pool for pool, it in self.statuses if it == run_id), "")
+
+
+def gather(
+    *,
+    stage: Stage,
+    submitted: Sequence[Submitted],
+    seen: Mapping[tuple[str, str], Sequence[dict[str, Any]]],
+    read: Any,
+    lives: Sequence[Life],
+    killed: Sequence[Killed],
+    changes: Mapping[str, Sequence[Change]],
+    dues: Mapping[tuple[str, int], int],
+    canceled: Sequence[Canceled],
+    left: Left,
+) -> Evidence:
+    """Read what can be read at the end. `read` reads a status and keeps it in `seen`."""
+    table = _table(stage)
+    rows = _rows(stage)
+    keys = {(it.submit.pool, it.run_id) for it in submitted if it.run_id is not None}
+    keys |= {tuple(key.split("#", 1)) for key in table}  # type: ignore[misc]
+    with ThreadPoolExecutor(4) as pool:
+        statuses = dict(zip(keys, pool.map(lambda key: read(*key), keys), strict=True))
+    starts = _starts(rows)
+    bound(starts, lives, killed)
+    calls: dict[str, int] = defaultdict(int)
+    for row in rows:
+        calls[row["run"]] += row["what"] == "call"
+    return Evidence(
+        submitted=submitted,
+        statuses=statuses,
+        history=seen,
+        table=table,
+        starts=starts,
+        effects={
+            row["run"]: (int(row["count"]), row["how"]) for row in rows if row["what"] == "effect"
+        },
+        calls=calls,
+        changes=changes,
+        dues=dues,
+        canceled=canceled,
+        left=left,
+    )
+
+
+def bound(starts: Sequence[Start], lives: Sequence[Life], killed: Sequence[Killed]) -> None:
+    """Say of each attempt how long it surely ran, and how long at most.
+
+    One that wrote its end ran to then. One that did not died with its process: surely after it
+    was last seen alive, surely before it was seen dead, and before its function's deadline. What
+    was not seen (a process that the watcher missed) leaves the attempt's own start as all that is
+    sure.
+    """
+    by_pid: dict[int, list[Start]] = defaultdict(list)
+    for start in sorted(starts, key=lambda it: it.at):
+        by_pid[start.pid].append(start)
+    kills = {it.pid: it.before for it in killed}
+    for its in by_pid.values():
+        for start, following in zip(its, [*its[1:], None], strict=True):
+            if start.end is not None:
+                start.until = start.latest = start.end
+                continue
+            timeout = POOLS[start.pool]["actionTimeoutSeconds"] + CONSUMER_MARGIN_S
+            start.until = start.at
+            start.latest = start.at + timeout * 1_000_000_000 + SLACK_NS
+            if following is not None:  # Its invocation was over by then.
+                start.latest = min(start.latest, following.at)
+                continue
+            life = _life(lives, start)
+            if life is None or life.dead is None or life.dead > start.latest:
+                continue
+            start.until = max(start.at, life.alive)
+            if start.at < kills.get(start.pid, 0) <= life.dead:
+                start.until = max(start.until, kills[start.pid])
+            start.latest = max(start.until, life.dead)
+
+
+def _life(lives: Sequence[Life], start: Start) -> Life | None:
+    """The process of a start: the first of that number that was not dead yet."""
+    found = [it for it in lives if it.pid == start.pid and (it.dead or start.at) >= start.at]
+    return found[0] if found else None
+
+
+def _starts(rows: Sequence[dict[str, Any]]) -> list[Start]:
+    ends = {row["attempt"]: row for row in rows if row["what"] == "end"}
+    return [
+        Start(
+            run_id=row["run"],
+            pool=row["pool"],
+            label=row["label"],
+            retries=int(row["retries"]),
+            pid=int(row["pid"]),
+            at=int(row["time"]),
+            attempt=row["attempt"],
+            end=int(end["time"]) if (end := ends.get(row["attempt"])) else None,
+            outcome=end["outcome"] if end else None,
+        )
+        for row in rows
+        if row["what"] == "start"
+    ]
+
+
+def _rows(stage: Stage) -> list[dict[str, Any]]:
+    pages = stage.client("dynamodb").get_paginator("scan").paginate(TableName=LEDGER)
+    return [bare(item) for page in pages for item in page["Items"]]
+
+
+def _table(stage: Stage) -> dict[str, str]:
+    pages = stage.client("dynamodb").get_paginator("scan").paginate(TableName=stage.runs_table)
+    items = [bare(item) for page in pages for item in page["Items"]]
+    return {it["run"]: json.loads(it["args"]).get("label", "") for it in items}

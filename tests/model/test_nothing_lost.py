@@ -1,0 +1,388 @@
+"""Nothing is lost, nothing is done twice: the real functions in every order that hypothesis finds.
+
+A few runs; each rule is one thing that may happen in AWS, at any time, to any of them: an
+invocation that dies or stands still between two calls, a message that comes twice, late or not
+at all, a clock that is wrong. What may never be is checked as it happens (`world`). In the end
+everything heals, and every run must come to its end: without the sweeper, unless a hint was
+taken away.
+
+`HYPOTHESIS_PROFILE=long` looks for minutes and at random; alone it takes the same way each time.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.model.cloud import Sent
+from tests.model.process import FAULTS, PAUSE, Plan
+from tests.model.world import (
+    COMPLETIONS,
+    DEAD,
+    LIVE,
+    OVERDUE_SECONDS,
+    READ,
+    WORK,
+    Life,
+    World,
+    forget_user_code,
+    write_user_code,
+)
+
+MAX_LIVES = 3
+SOURCE: list[Path] = []
+"""Where the user code of this session's runs is."""
+
+points = st.integers(1, 6)
+nothing: st.SearchStrategy[Plan] = st.just({})
+plans = nothing | st.dictionaries(points, st.sampled_from(FAULTS), min_size=1, max_size=2)
+skews = st.sampled_from([0, 0, 0, 0, 287_123, -287_123])
+picks = st.integers(0, 20)
+outcomes = st.sampled_from(["ok", "raises", "raises", "never", "no JSON", "none"])
+ticks = st.sampled_from([0.3, 1, 4, 31, 71, 101, 131, 400, 901, 1801, 7200, 90_000])
+
+
+
+def pick(from_: list[Any], number: int) -> Any:
+    return from_[number % len(from_)]
+
+
+class NothingLost(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = pytest.MonkeyPatch()
+        self.world = World(self.patches, SOURCE[0])
+        self.resumes = True
+
+    @initialize(
+        emulator=st.booleans(),
+        jitter=st.sampled_from([0.5, 1.4999]),
+        resumes=st.booleans(),
+        page=st.sampled_from([1, 2, 100]),
+    )
+    def deployed(self, emulator: bool, jitter: float, resumes: bool, page: int) -> None:
+        self.world.steps.emulator = emulator
+        self.world.jitter = jitter
+        self.world.page = page
+        self.resumes = resumes
+
+    # Callers
+
+    @precondition(lambda self: len(self.world.lives) < MAX_LIVES)
+    @rule(
+        retries=st.integers(0, 3),
+        backoff=st.sampled_from([25, 2_500, 100_000]),
+        delay=st.sampled_from([None, None, None, 700, 50_000]),
+        completes=st.booleans(),
+        ok=st.booleans(),
+        handler_ok=st.sampled_from([True, True, False]),
+        plan=plans,
+        skew=skews,
+    )
+    def submit(
+        self,
+        retries: int,
+        backoff: int,
+        delay: int | None,
+        completes: bool,
+        ok: bool,
+        handler_ok: bool,
+        plan: Plan,
+        skew: int,
+    ) -> None:
+        options: dict[str, Any] = {"maxRetries": retries, "initialBackoffMs": backoff}
+        options |= {"runAfterMs": delay} if delay else {}
+        self._submit(options, completes, ok=ok, handler_ok=handler_ok, plan=plan, skew=skew)
+
+    @precondition(
+        lambda self: len(self.world.lives) < MAX_LIVES or "default#" in "".join(self.world.lives)
+    )
+    @rule(
+        key=st.sampled_from(["k1", "k1", "k2"]),
+        other=st.sampled_from([False, False, False, True]),
+        ok=st.booleans(),
+        plan=plans,
+        skew=skews,
+    )
+    def submit_keyed(self, key: str, other: bool, ok: bool, plan: Plan, skew: int) -> None:
+        """The same key and request again and again, now and then another request."""
+        options = {"k1": {"maxRetries": 1, "initialBackoffMs": 2_500}, "k2": {"runAfterMs": 50_000}}
+        asked = options[key] | {"idempotencyKey": key} | ({"base": 2.5} if other else {})
+        self._submit(asked, key == "k1", ok=ok, handler_ok=True, plan=plan, skew=skew)
+
+    def _submit(self, options: dict[str, Any], completes: bool, **how: Any) -> None:
+        options |= {"onComplete": "jobs.done", "context": 1} if completes else {}
+        self.world.submit({"action": "jobs.work", "options": options}, **how)
+
+    @precondition(lambda self: self.world.lives)
+    @rule(which=picks, plan=plans, skew=skews)
+    def cancel(self, which: int, plan: Plan, skew: int) -> None:
+        self.world.cancel(self._life(which), plan=plan, skew=skew)
+
+    # The stream
+
+    @precondition(lambda self: self.world.stream and not self.world.relaying)
+    @rule(records=st.sampled_from([1, 1, 2, 100]), plan=plans)
+    def relay(self, records: int, plan: Plan) -> None:
+        self.world.relay(records, plan=plan)
+
+    @precondition(lambda self: self.world.replay and not self.world.relaying)
+    @rule(plan=plans)
+    def relay_again(self, plan: Plan) -> None:
+        self.world.relay_again(plan=plan)
+
+    # The queues
+
+    @precondition(lambda self: self.world.queues.visible(WORK))
+    @rule(which=picks, plan=plans, skew=skews, does=outcomes)
+    def work(self, which: int, plan: Plan, skew: int, does: str) -> None:
+        """A message of the work queue is delivered: one attempt, perhaps."""
+        sent = pick(self.world.queues.visible(WORK), which)
+        self.world.deliver(WORK, [sent], plan=plan, skew=skew, does=does)
+
+    @precondition(lambda self: self.world.queues.in_flight(WORK))
+    @rule(which=picks, plan=plans, skew=skews, does=outcomes)
+    def work_twice(self, which: int, plan: Plan, skew: int, does: str) -> None:
+        """A message that is in flight is delivered once more."""
+        sent = pick(self.world.queues.in_flight(WORK), which)
+        self.world.deliver(WORK, [sent], plan=plan, skew=skew, does=does)
+
+    @precondition(lambda self: self.world.queues.on(COMPLETIONS))
+    @rule(
+        number=st.integers(1, 3), twice=st.booleans(), plan=plans, skew=skews, does=outcomes
+    )
+    def complete(self, number: int, twice: bool, plan: Plan, skew: int, does: str) -> None:
+        """Events of ended runs are delivered, perhaps though they are in flight already."""
+        queues = self.world.queues
+        sents = queues.visible(COMPLETIONS)
+        if twice or not sents:
+            sents = list(queues.on(COMPLETIONS).values())
+        self.world.deliver(COMPLETIONS, sents[:number], plan=plan, skew=skew, does=does)
+
+    @precondition(lambda self: self._read_by_others())
+    @rule(which=picks, plan=plans)
+    def look(self, which: int, plan: Plan) -> None:
+        """A message of the relay's retry queue or of a dead-letter queue is delivered."""
+        queue, sent = pick(self._read_by_others(), which)
+        self.world.deliver(queue, [sent], plan=plan)
+
+    @precondition(lambda self: self._queued())
+    @rule(which=picks)
+    def lose_message(self, which: int) -> None:
+        queue, sent = pick(self._queued(), which)
+        self._lose(queue, sent)
+        self.world.lost.append(sent.body)
+
+    @precondition(lambda self: self._queued())
+    @rule(which=picks)
+    def dead_letter(self, which: int) -> None:
+        """A message was received too often. Its receives decide nothing about a run."""
+        queue, sent = pick(self._queued(), which)
+        self._lose(queue, sent)
+        self.world.queues.put(DEAD[queue], sent.body)
+
+    def _lose(self, queue: str, sent: Sent) -> None:
+        del self.world.queues.on(queue)[sent.number]
+
+    # The Retrier
+
+    @precondition(lambda self: self.world.steps.woken())
+    @rule(which=picks)
+    def wake(self, which: int) -> None:
+        self.world.steps.attempt(pick(self.world.steps.woken(), which))
+
+    @precondition(lambda self: self.world.steps.waiting())
+    @rule(which=picks)
+    def send_again(self, which: int) -> None:
+        """SQS took the message and its answer was lost: another message, with a token anew."""
+        self.world.steps.attempt(pick(self.world.steps.waiting(), which))
+
+    @precondition(lambda self: self.world.steps.open())
+    @rule(which=picks)
+    def stop_execution(self, which: int) -> None:
+        """An operator stops it."""
+        execution = pick(self.world.steps.open(), which)
+        self.world.steps.close(execution, "ABORTED")
+        self.world.lost.append(execution.name)
+
+    # Whoever stands still
+
+    @precondition(lambda self: self.world.processes)
+    @rule(which=picks, plan=plans)
+    def go_on(self, which: int, plan: Plan) -> None:
+        self.world.resume(pick(self.world.processes, which), plan)
+
+    @precondition(lambda self: self.world.processes)
+    @rule(which=picks)
+    def die(self, which: int) -> None:
+        self.world.kill(pick(self.world.processes, which))
+
+    # Time, and those who tidy up
+
+    @rule(seconds=ticks)
+    def tick(self, seconds: float) -> None:
+        self.world.tick_to(self.world.now + round(seconds * 1000) + 1)
+
+    @precondition(lambda self: self.world.next_event() is not None)
+    @rule(early=st.sampled_from([0, 0, 1]))
+    def tick_to_the_next_event(self, early: int) -> None:
+        moment = self.world.next_event()
+        assert moment is not None
+        self.world.tick_to(moment - early)
+
+    @precondition(lambda self: self.world.lives)
+    @rule(plan=plans, skew=skews, seconds=st.sampled_from([240, 1]))
+    def sweep(self, plan: Plan, skew: int, seconds: int) -> None:
+        self.world.sweep(plan=plan, skew=skew, seconds=seconds)
+
+    @precondition(lambda self: self.world.expired())
+    @rule(which=picks)
+    def forget(self, which: int) -> None:
+        """Time to live deletes an item, some time after its expiry."""
+        self.world.forget(pick(self.world.expired(), which))
+
+    @precondition(lambda self: self._parked())
+    @rule(which=picks, handler_ok=st.booleans())
+    def redrive(self, which: int, handler_ok: bool) -> None:
+        life = pick(self._parked(), which)
+        life.handler_ok = handler_ok
+        self.world.redrive(life)
+        self.world.lost.append(f"{life.key} redriven: there is no verb that announces it")
+
+    def _parked(self) -> list[Life]:
+        runs = ((life, self.world.run(life.key)) for life in self.world.lives.values())
+        return [life for life, run in runs if run is not None and run.completion == "parked"]
+
+    def _life(self, which: int) -> Life:
+        life = pick(list(self.world.lives.values()), which)
+        assert isinstance(life, Life)
+        return life
+
+    def _queued(self) -> list[tuple[str, Sent]]:
+        queues = self.world.queues
+        return [(queue, sent) for queue in LIVE for sent in queues.on(queue).values()]
+
+    def _read_by_others(self) -> list[tuple[str, Sent]]:
+        others = [queue for queue in READ if queue not in (WORK, COMPLETIONS)]
+        return [(queue, it) for queue in others for it in self.world.queues.visible(queue)]
+
+    # What must hold
+
+    @invariant()
+    def no_promise_is_broken(self) -> None:
+        assert not self.world.broken, self.world.broken
+        assert not self.world.steps.faults
+
+    def teardown(self) -> None:
+        try:
+            if not self.world.broken:
+                self._in_the_end()
+        finally:
+            for process in list(self.world.processes):
+                self.world.kill(process)
+            self.patches.undo()
+
+    def _in_the_end(self) -> None:
+        """Everything heals; then every run comes to its end, and nothing is left lying about."""
+        for process in list(self.world.processes):
+            if self.resumes:
+                self.world.resume(process, {})
+            else:
+                self.world.kill(process)
+        self._settle()
+        if not self.world.lost:
+            left = self.world.unfinished()
+            assert not left, f"I1 without the sweeper, though no hint was taken away: {left}"
+        wait = OVERDUE_SECONDS * 1000
+        for _ in range(16):
+            if not self.world.unfinished():
+                break
+            self.world.tick_to(self.world.now + wait + 1)
+            wait *= 2
+            self.world.sweep()
+            self._settle()
+        self._at_rest()
+
+    def _settle(self) -> None:
+        """Let happen what happens by itself, until nothing does."""
+        world = self.world
+        for _ in range(600):
+            self.no_promise_is_broken()
+            if world.stream:
+                world.relay(100)
+            elif world.steps.woken():
+                world.steps.attempt(world.steps.woken()[0])
+            elif queue := next((it for it in READ if world.queues.visible(it)), None):
+                world.deliver(queue, world.queues.visible(queue)[:1])
+            elif (moment := world.next_event()) is not None:
+                world.tick_to(moment)
+            else:
+                return
+        raise AssertionError(f"I8 it does not come to rest: {world.unfinished()}, {world.queues.queues}")
+
+    def _at_rest(self) -> None:
+        world = self.world
+        self.no_promise_is_broken()
+        assert not world.unfinished(), f"I1 {world.unfinished()}"
+        for life in world.lives.values():
+            run = world.run(life.key)
+            if run is not None and run.completion == "done":
+                assert life.calls >= 1, f"I2 {life.key}: done without its handler"
+            if run is not None and run.completion == "parked":
+                assert run.open is not None, f"I8 {life.key}: nobody sees that it is parked"
+                assert life.effects == 0, f"I2 {life.key}: parked with its effect"
+        left = {name: list(it) for name, it in world.queues.queues.items() if it}
+        assert not left, f"I8 on the queues: {left}"
+        assert not world.steps.open(), f"I8 executions wait: {world.steps.open()}"
+
+
+PROFILES: dict[str, Callable[[], settings]] = {
+    "model": lambda: settings(
+        derandomize=True, database=None, max_examples=300, stateful_step_count=40
+    ),
+    "long": lambda: settings(max_examples=20_000, stateful_step_count=60),
+    # For tests/mutations_model.py: what was found is not made smaller.
+    "quick": lambda: settings(
+        derandomize=True,
+        database=None,
+        max_examples=1_500,
+        stateful_step_count=40,
+        phases=[Phase.generate],
+    ),
+}
+
+
+@pytest.fixture
+def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    write_user_code(tmp_path)
+    forget_user_code()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    SOURCE[:] = [tmp_path]
+    yield
+    forget_user_code()
+
+
+@pytest.mark.usefixtures("user_code")
+def test_nothing_is_lost_or_done_twice_whatever_fails() -> None:
+    chosen = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "model")]()
+    run_state_machine_as_test(
+        NothingLost,
+        settings=settings(
+            chosen,
+            deadline=None,
+            print_blob=False,
+            suppress_health_check=[*HealthCheck],
+        ),
+    )

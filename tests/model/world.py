@@ -1,0 +1,818 @@
+"""The pool's functions in a world that fails: real verbs and handlers, tables, queues, timers and
+a bus in memory, a clock to move. It watches every write, and notes each broken promise.
+
+`Ixx` in a note is the invariant of FAULTS.md. Checks stand where the thing happens: at the write
+of an item, at the start of an action or a handler, at the end of an invocation.
+"""
+
+import json
+import logging
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from handlers import completion, consumer, dead_letters, relay, relay_retry, sweeper
+from tests.model.cloud import Bus, Execution, Queues, Sent, Steps, declared
+from tests.model.process import Plan, Process
+from tests.model.table import Item, Tables
+from workpool import attempt, clients, clock, complete, events, lookup, request, settings
+from workpool import relay as relay_verb
+from workpool import submit as submit_verb
+from workpool import sweep as sweep_verb
+from workpool.cancel import cancel
+from workpool.errors import IdempotencyConflict, NonRetryableError
+from workpool.run import Run
+
+ACCOUNT = "123456789012"
+START_MS = 1_790_000_000_123
+POOL = {
+    "maxParallelism": 10,
+    "initialBackoffMs": 250,
+    "base": 2,
+    "maxRetries": 3,
+    "statsWindowMs": 300_000,
+    "actionTimeoutSeconds": 60,
+    "retentionSeconds": 120,
+    "lambdaActions": [],
+}
+MAX_TRIES = 3
+"""In place of complete.MAX_TRIES, so that parking is near."""
+
+OVERDUE_SECONDS = 900
+WORK, WORK_DEAD = "Test-default-work", "Test-default-dead-letters"
+COMPLETIONS, COMPLETIONS_DEAD = "Test-completions", "Test-completions-dead-letters"
+RETRY, RETRY_DEAD = "Test-relay-retry", "Test-relay-retry-dead-letters"
+DEAD = {WORK: WORK_DEAD, COMPLETIONS: COMPLETIONS_DEAD, RETRY: RETRY_DEAD}
+LIVE = tuple(DEAD)
+READ = (*DEAD, *DEAD.values())
+"""The queues that a function reads."""
+
+SECONDS = {"consumer": 70, "completion": 60, "relay": 60, "sweeper": 240, "caller": 30}
+MARGIN_SECONDS = 30
+"""A message shows again so long after its function's time."""
+
+
+def url(queue: str) -> str:
+    return f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/{queue}"
+
+
+@dataclass
+class Life:
+    """One creation of a run, as the world saw it."""
+
+    key: str
+    number: int
+    ok: bool
+    """Whether its action succeeds once no test rule says otherwise; the same for its handler."""
+    handler_ok: bool
+    claims: dict[str, Process] = field(default_factory=dict)
+    completion_claims: dict[str, Process] = field(default_factory=dict)
+    values: set[str] = field(default_factory=set)
+    errors: set[str] = field(default_factory=set)
+    effects: int = 0
+    calls: int = 0
+    calls_since_redrive: int = 0
+    canceled: bool = False
+    """Whether anybody asked."""
+    over: bool = False
+    """Nothing is left to do."""
+    hinted: dict[Any, list[int]] = field(default_factory=dict)
+
+
+class World:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
+        self.now = START_MS
+        self.broken: list[str] = []
+        self.lost: list[str] = []
+        """Hints that a rule took away: only then a sweep may be needed."""
+        self.lives: dict[str, Life] = {}
+        self.current: Process | None = None
+        self.processes: list[Process] = []
+        """Those that stand still."""
+        self.stream: list[dict[str, Any]] = []
+        self.replay: list[dict[str, Any]] = []
+        self.jitter = 1.0
+        self.page = 2
+        self.raising = "a"
+        self._numbers = count(1)
+        self._life = {"ok": True, "handler_ok": True}
+        self._changes = declared("relay", "CHANGES")[0]
+        self.tables = Tables(self._changed)
+        self.queues = Queues(lambda: self.now)
+        self.steps = Steps(lambda: self.now, lambda pool, body: self.queues.put(WORK, body))
+        self.bus = Bus(lambda detail: self.queues.put(COMPLETIONS, detail))
+        self._services = {
+            "dynamodb": self.tables,
+            "sqs": self.queues,
+            "stepfunctions": self.steps,
+            "events": self.bus,
+        }
+        _deploy(self, monkeypatch, source)
+
+    def wrong(self, what: str) -> None:
+        self.broken.append(what)
+
+    # Processes
+
+    def invoke(
+        self,
+        kind: str,
+        work: Callable[[], Any],
+        *,
+        plan: Plan | None = None,
+        skew: int = 0,
+        ended: Callable[[Process], None] = lambda process: None,
+        **notes: Any,
+    ) -> Process:
+        """Run a function until it ends or stands still; then, `ended` sees it."""
+        deadline = self.now + SECONDS[kind] * 1000
+        process = Process(kind, work, deadline=deadline, skew=skew, plan=plan or {})
+        process.notes = {"ended": ended, **notes}
+        self._step(process, process.run)
+        return process
+
+    def resume(self, process: Process, plan: Plan) -> None:
+        self.processes.remove(process)
+        self._step(process, lambda: process.resume(plan))
+
+    def kill(self, process: Process) -> None:
+        self.processes.remove(process)
+        self._step(process, process.kill)
+
+    def _step(self, process: Process, step: Callable[[], None]) -> None:
+        self.current = process
+        step()
+        self.current = None
+        if process.state == "still":
+            self.processes.append(process)
+            return
+        if process.state == "raised" and not process.disturbed:
+            self.wrong(f"{process.kind} raised {process.error!r}")
+        if process.state == "ended":
+            self._check_left(process)
+        process.notes["ended"](process)
+
+    def call(self, service: str, operation: str, parameters: dict[str, Any]) -> Any:
+        """A call of a client of the library's."""
+        if operation == "transact_write_items":
+            parameters = {"ClientRequestToken": f"call-{next(self._numbers)}"} | parameters
+        to = getattr(self._services[service], operation)
+        process = self.current
+        if process is None:
+            return to(**parameters)
+        partly = None
+        if operation == "send_message_batch":
+            refused, *taken = parameters["Entries"]
+
+            def partly() -> dict[str, Any]:
+                if taken:
+                    to(**parameters | {"Entries": taken})
+                return {"Failed": [{"Id": refused["Id"], "Code": "InternalError"}]}
+
+        elif operation == "put_events":
+            _, *put = parameters["Entries"]
+
+            def partly() -> dict[str, Any]:
+                done = to(**parameters | {"Entries": put})["Entries"] if put else []
+                return {"Entries": [{"ErrorCode": "InternalFailure"}, *done]}
+
+        self._note_hints(process, operation, parameters)
+        return process.at(operation, lambda: to(**parameters), partly=partly)
+
+    def clock(self) -> int:
+        return self.now + (self.current.skew if self.current else 0)
+
+    # What invokes the functions
+
+    def deliver(
+        self, queue: str, sents: list[Sent], *, plan: Plan | None = None, skew: int = 0, **notes: Any
+    ) -> Process:
+        """Messages to the function that reads the queue, hidden for its visibility timeout."""
+        if queue == WORK:
+            kind, handler = "consumer", consumer.handler
+        elif queue == COMPLETIONS:
+            kind, handler = "completion", completion.handler
+        else:
+            kind = "relay"
+            handler = relay_retry.handler if queue == RETRY else dead_letters.handler
+        for sent in sents:
+            sent.receives += 1
+            hidden_until = self.now + (SECONDS[kind] + MARGIN_SECONDS) * 1000
+            sent.visible_at = max(sent.visible_at, hidden_until)
+        event = {
+            "Records": [
+                {
+                    "messageId": str(sent.number),
+                    "receiptHandle": str(sent.number),
+                    "body": sent.body,
+                    "eventSourceARN": f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue}",
+                }
+                for sent in sents
+            ]
+        }
+
+        def ended(process: Process) -> None:
+            if process.state != "ended":
+                return
+            kept = {it["itemIdentifier"] for it in process.result["batchItemFailures"]}
+            for sent in sents:
+                if str(sent.number) not in kept:
+                    self.queues.on(queue).pop(sent.number, None)
+                    self._check_acknowledged(process, queue, sent)
+
+        return self.invoke(
+            kind,
+            lambda: handler(event, self._context()),
+            plan=plan,
+            skew=skew,
+            ended=ended,
+            **notes,
+        )
+
+    def _context(self) -> Any:
+        process = self.current
+        assert process is not None
+        return SimpleNamespace(
+            get_remaining_time_in_millis=lambda: max(0, process.deadline - self.now)
+        )
+
+    @property
+    def relaying(self) -> bool:
+        """A shard has one reader at a time."""
+        return any(process.notes.get("relays") for process in self.processes)
+
+    def relay(self, records: int, *, plan: Plan | None = None) -> None:
+        batch = self.stream[:records]
+
+        def ended(process: Process) -> None:
+            if process.state == "ended":
+                self.replay = batch
+                del self.stream[: len(batch)]
+
+        self._relay(batch, plan, ended)
+
+    def relay_again(self, *, plan: Plan | None = None) -> None:
+        """The last batch, whose checkpoint was lost."""
+        self._relay(self.replay, plan, lambda process: None)
+
+    def _relay(self, batch: list[Any], plan: Plan | None, ended: Callable[[Process], None]) -> None:
+        event = {"Records": batch}
+        self.invoke(
+            "relay", lambda: relay.handler(event, None), plan=plan, ended=ended, relays=True
+        )
+
+    def sweep(self, *, plan: Plan | None = None, skew: int = 0, seconds: int = 240) -> None:
+        def work() -> Any:
+            context = SimpleNamespace(get_remaining_time_in_millis=lambda: seconds * 1000)
+            return sweeper.handler({"overdueSeconds": OVERDUE_SECONDS}, context)
+
+        self.invoke("sweeper", work, plan=plan, skew=skew)
+
+    def submit(
+        self,
+        body: dict[str, Any],
+        *,
+        ok: bool,
+        handler_ok: bool,
+        plan: Plan | None = None,
+        skew: int = 0,
+    ) -> None:
+        """As a caller does. A life begins with the put, whether or not its answer arrives."""
+
+        def ended(process: Process) -> None:
+            if isinstance(process.error, IdempotencyConflict):
+                process.error = None
+            if process.state != "ended":
+                return
+            key = f"default#{process.result['runId']}"
+            if key not in self.lives:
+                self.wrong(f"I1 {key} was accepted and is not there")
+            created = process.notes.get("created")
+            if process.result.get("existing", False) is (created == key):
+                self.wrong(f"{key}: {process.result}, though created {created}")
+
+        def work() -> Any:
+            try:
+                return submit_verb.submit(body)
+            except IdempotencyConflict as conflict:
+                process = self.current
+                assert process is not None
+                process.disturbed = True
+                if process.notes.get("created"):
+                    self.wrong(f"created, and yet: {conflict}")
+                raise
+
+        self._life = {"ok": ok, "handler_ok": handler_ok}
+        self.invoke(
+            "caller",
+            work,
+            plan=plan,
+            skew=skew,
+            ended=ended,
+            life={"ok": ok, "handler_ok": handler_ok},
+        )
+
+    def cancel(self, life: Life, *, plan: Plan | None = None, skew: int = 0) -> None:
+        pool, _, run_id = life.key.partition("#")
+        number = life.number
+
+        def ended(process: Process) -> None:
+            if process.state != "ended" or self.lives[life.key].number != number:
+                return
+            run = self.run(life.key)
+            if run and not run.ended and not run.cancel_requested:
+                self.wrong(f"{life.key} was canceled, and does not know it")
+
+        life.canceled = True
+        self.invoke("caller", lambda: cancel(pool, run_id), plan=plan, skew=skew, ended=ended)
+
+    def redrive(self, life: Life) -> None:
+        """As an operator does: there is no verb yet."""
+        life.calls_since_redrive = 0
+        self.tables.update_item(
+            TableName="runs",
+            Key={"run": {"S": life.key}},
+            UpdateExpression="SET #completion = :pending, #tries = :none",
+            ConditionExpression="#completion = :parked",
+            ExpressionAttributeNames={"#completion": "completion", "#tries": "completionTries"},
+            ExpressionAttributeValues={
+                ":pending": {"S": "pending"},
+                ":parked": {"S": "parked"},
+                ":none": {"N": "0"},
+            },
+        )
+
+    # Time
+
+    def tick_to(self, moment: int) -> None:
+        """Let time pass. What stands still past its time is ended: by its watchdog, or outright."""
+        while True:
+            due = [(self._time_is_up(it), it) for it in self.processes]
+            at, process = min(due, key=lambda it: it[0], default=(moment + 1, None))
+            if process is None or at > moment:
+                break
+            self.now = max(self.now, at)
+            if process.watchdog is not None and self.now < process.deadline:
+                self.processes.remove(process)
+                self._step(process, process.overrun)
+            else:
+                self.kill(process)
+        self.now = max(self.now, moment)
+        self.lost += [f"{it.body} expired" for it in self.queues.expire()]
+        self.lost += [f"{it.name} timed out" for it in self.steps.expire()]
+
+    def _time_is_up(self, process: Process) -> int:
+        acting = process.watchdog is not None and not process.notes.get("frozen")
+        if acting:
+            assert process.watchdog is not None
+            return min(process.watchdog[0], process.deadline)
+        return process.deadline
+
+    def next_event(self) -> int | None:
+        """When something happens by itself."""
+        times = [self._time_is_up(it) for it in self.processes]
+        times += [it.wakes_at for it in self.steps.open() if it.state == "Backoff"]
+        times += [sent.visible_at for queue in READ for sent in self.queues.on(queue).values()]
+        return min((it for it in times if it > self.now), default=None)
+
+    def expired(self) -> list[Life]:
+        """What time to live may delete."""
+        return [
+            life
+            for life in self.lives.values()
+            if (run := self.run(life.key)) is not None and run.expired(self.now)
+        ]
+
+    def forget(self, life: Life) -> None:
+        self.tables.forget("runs", (life.key,))
+
+    # Reading
+
+    def run(self, key: str) -> Run | None:
+        item = self.tables.tables["runs"].get((key,))
+        return Run.from_item(item) if item else None
+
+    def unfinished(self) -> list[str]:
+        """Lives with something left to do; a parked completion is not."""
+        return [
+            f"{life.key} is {run.kind}, completion {run.completion}"
+            for life in self.lives.values()
+            if (run := self.run(life.key)) is not None
+            and not (run.ended and run.completion in (None, "done", "parked"))
+        ]
+
+    # Watching
+
+    def _changed(self, table: str, old: Item | None, new: Item | None) -> None:
+        if table == "effects" and new is not None:
+            life = self.lives[new["run"]["S"]]
+            life.effects += 1
+            if life.effects > 1:
+                self.wrong(f"I2 {life.key}: the completion's writes were done {life.effects} times")
+        if table != "runs":
+            return
+        before, after = (Run.from_item(item) if item else None for item in (old, new))
+        self._stream_gets(old, new)
+        if after is None:
+            assert before is not None
+            if not self.lives[before.key].over:
+                self.wrong(f"{before.key} was forgotten though something was left to do")
+            return
+        created = before is None or (before.enqueued_at, before.creation) != (
+            after.enqueued_at,
+            after.creation,
+        )
+        if created:
+            self._created(before, after)
+        else:
+            assert before is not None
+            self._moved(before, after)
+
+    def _stream_gets(self, old: Item | None, new: Item | None) -> None:
+        name = "REMOVE" if new is None else "INSERT" if old is None else "MODIFY"
+        images = {"OldImage": old, "NewImage": new}
+        item = new or old
+        assert item is not None
+        record = {
+            "eventName": name,
+            "dynamodb": {"Keys": {"run": item["run"]}}
+            | {image: dict(it) for image, it in images.items() if it is not None},
+        }
+        if any(_fits(change, record) for change in self._changes):
+            self.stream.append(record)
+
+    def _created(self, before: Run | None, after: Run) -> None:
+        if before is not None and not self.lives[before.key].over:
+            self.wrong(f"I1 {before.key} was overwritten as {before.kind}")
+        life = self._life
+        if self.current is not None:
+            self.current.notes["created"] = after.key
+            life = self.current.notes.get("life", life)
+        self.lives[after.key] = Life(after.key, next(self._numbers), **life)
+        self._shape(after)
+
+    def _moved(self, was: Run, run: Run) -> None:
+        life, process = self.lives[run.key], self.current
+        key = run.key
+        self._shape(run)
+        if was.ended:
+            fields = ("kind", "result", "return_value", "error", "finished_at", "retries", "due")
+            for name in fields:
+                if getattr(was, name) != getattr(run, name):
+                    self.wrong(f"I6 {key} ended, and its {name} changed")
+            self._completion_moved(life, was, run)
+            return
+        if process is None:
+            return
+        if was.cancel_requested and not run.cancel_requested:
+            self.wrong(f"{key}: the request to cancel is gone")
+        skewed = process.skew or any(it.skew for it in life.claims.values())
+        if was.kind == "running" and (run.kind != "running" or run.claim != was.claim):
+            holder = life.claims.get(was.claim or "")
+            if holder is not None and holder is not process and holder.alive and not skewed:
+                self.wrong(f"{key}: a living worker was declared lost")
+        if run.kind == "running":
+            if was.kind == "running":
+                if run.claim != was.claim:
+                    self.wrong(f"I4 {key} was claimed while it ran")
+                return
+            if run.due != was.due:
+                self.wrong(f"{key}: a claim moved its due")
+            life.claims[run.claim or ""] = process
+            allowed = (run.max_retries if run.max_retries is not None else 3) + 1
+            if len(life.claims) > allowed:
+                self.wrong(f"I4 {key}: attempt {len(life.claims)} of {allowed}")
+            if self.now + max(0, process.skew) < run.due:
+                self.wrong(f"I5 {key} was claimed {run.due - self.now} ms early")
+        elif run.kind == "scheduled":
+            self._rescheduled(was, run)
+        elif run.ended:
+            self._ended(life, was, run)
+        else:
+            self.wrong(f"{key} went from {was.kind} to {run.kind}")
+
+    def _rescheduled(self, was: Run, run: Run) -> None:
+        if was.kind != "running" or run.retries != was.retries + 1:
+            self.wrong(f"{run.key} went to {run.kind} {run.retries} from {was.kind} {was.retries}")
+        if was.cancel_requested:
+            self.wrong(f"{run.key} is tried again though it was asked to cancel")
+        backoff = (run.initial_backoff_ms or 250) * 2 ** (run.retries - 1)
+        earliest = max(self.clock() + backoff * self.jitter - 1, was.due + 1)
+        if run.due < earliest or run.due % 1000:
+            self.wrong(f"I5 {run.key} is due {earliest - run.due} ms early")
+
+    def _ended(self, life: Life, was: Run, run: Run) -> None:
+        allowed = run.max_retries if run.max_retries is not None else 3
+        if run.result == "success":
+            if was.kind != "running" or run.return_value not in life.values:
+                self.wrong(f"{run.key} succeeded with {run.return_value} from {was.kind}")
+        elif run.result == "failed":
+            known = run.error in life.errors or (run.error or "").startswith(
+                ("worker lost", "the action ran longer", "the return value is no JSON")
+            )
+            at_once = (run.error or "").startswith(("never", "the return value"))
+            if was.kind != "running" or not known or was.cancel_requested:
+                self.wrong(f"{run.key} failed with {run.error} from {was.kind}")
+            if was.retries < allowed and not at_once:
+                self.wrong(f"{run.key} failed after {was.retries} of {allowed} retries")
+        elif not life.canceled:
+            self.wrong(f"{run.key} was canceled and nobody asked")
+        life.over = run.completion is None
+
+    def _completion_moved(self, life: Life, was: Run, run: Run) -> None:
+        moves = {
+            ("pending", "pending"),
+            ("pending", "done"),
+            ("pending", "parked"),
+            ("parked", "pending"),
+            ("parked", "parked"),
+        }
+        if (was.completion, run.completion) not in moves and was.completion != run.completion:
+            self.wrong(f"I2 {run.key}: its completion went from {was.completion}: {run.completion}")
+        life.over = run.completion in (None, "done")
+        process = self.current
+        if process is None:
+            return
+        claim = run.completion_claim
+        if claim != was.completion_claim:
+            life.completion_claims[claim or ""] = process
+            if was.completion_lease is not None and self.clock() < was.completion_lease:
+                self.wrong(f"I2 {run.key}: its completion was taken under another's lease")
+        elif (
+            run.completion_lease != was.completion_lease or run.completion != was.completion
+        ) and life.completion_claims.get(claim or "") is not process:
+            self.wrong(f"I2 {run.key}: its completion was marked without the lease")
+
+    def _shape(self, run: Run) -> None:
+        """What belongs together on every item."""
+        over = run.ended and run.completion in (None, "done")
+        if (run.open is None) is not over:
+            self.wrong(f"I8 {run.key}: in the open index is {run.open}, and it is over: {over}")
+        if (run.expires_at is not None) is not over:
+            self.wrong(f"{run.key}: expires at {run.expires_at}, and it is over: {over}")
+        if run.ended and (run.completion is None) is not (run.on_complete is None):
+            self.wrong(f"I2 {run.key} ended, its completion is {run.completion}")
+        if (run.lease is not None) is not (run.kind == "running"):
+            self.wrong(f"{run.key} is {run.kind}, its lease {run.lease}")
+
+    def _check_left(self, process: Process) -> None:
+        """What an invocation that ended by itself may leave: nothing half done."""
+        if process.disturbed:
+            return
+        for life in self.lives.values():
+            run = self.run(life.key)
+            if run is None:
+                continue
+            if run.kind == "running" and life.claims.get(run.claim or "") is process:
+                self.wrong(f"{run.key}: {process.kind} ended and left its claim running")
+            if process.notes.get("succeeded") == (life.key, life.number) and not process.skew:
+                value = process.notes["value"]
+                if run.return_value != value and not any(it.skew for it in life.claims.values()):
+                    self.wrong(f"{run.key}: a success was not kept, it is {run.kind}")
+
+    def _check_acknowledged(self, process: Process, queue: str, sent: Sent) -> None:
+        """No token waits whose message is gone: its execution would wait for two weeks."""
+        if queue not in (WORK, WORK_DEAD):
+            return
+        body = json.loads(sent.body)
+        waits = any(it.token == body.get("token", "") for it in self.steps.waiting())
+        again = any(it.body == sent.body for it in self.queues.on(WORK).values())
+        if waits and not again:
+            self.wrong(f"{body['run']}: its message was acknowledged, its token waits")
+
+    def _note_hints(self, process: Process, operation: str, parameters: dict[str, Any]) -> None:
+        """A hint that the sweeper repeats is not repeated again too soon."""
+        if process.kind != "sweeper":
+            return
+        if operation == "send_message_batch":
+            keys = [json.loads(it["MessageBody"])["run"] for it in parameters["Entries"]]
+        elif operation == "put_events":
+            keys = [json.loads(it["Detail"])["run"] for it in parameters["Entries"]]
+        elif operation == "start_execution":
+            keys = [json.loads(parameters["input"])["run"]]
+        else:
+            return
+        for key in keys:
+            life, run = self.lives[key], self.run(key)
+            assert run is not None
+            wait = (life.number, run.kind, run.due, run.completion_tries)
+            times = life.hinted.setdefault(wait, [])
+            gap = OVERDUE_SECONDS * 1000 * 2 ** (len(times) - 1)
+            if times and self.now - times[-1] < gap and not process.skew:
+                self.wrong(f"{key}: its hint was repeated after {self.now - times[-1]} ms")
+            if not process.skew:
+                times.append(self.now)
+
+    # User code
+
+    def act(self, ctx: Any, args: Any) -> Any:
+        """The action: it does what this delivery, or else its run's fate, says."""
+        process, key = self.current, f"{ctx.pool}#{ctx.run_id}"
+        assert process is not None
+        life, run = self.lives[key], self.run(key)
+        if run is None or run.kind != "running" or life.claims.get(run.claim or "") is not process:
+            self.wrong(f"I4 {key}: an action starts without a claim")
+        for other in self.processes:
+            if other.notes.get("acts") == key and other.alive and not (other.skew or process.skew):
+                self.wrong(f"I4 {key}: two attempts at once")
+        process.notes["acts"] = key
+        try:
+            process.at("action", lambda: None, call=False)
+        finally:
+            process.notes["acts"] = None
+        does = process.notes.get("does") or ("ok" if life.ok else "raises")
+        number = next(self._numbers)
+        if does == "raises":
+            life.errors.add(f"boom {number}")
+            raise ValueError(f"boom {number}")
+        if does == "never":
+            life.errors.add(f"never {number}")
+            raise NonRetryableError(f"never {number}")
+        if does == "no JSON":
+            return object()
+        life.values.add(str(number))
+        process.notes |= {"succeeded": (key, life.number), "value": str(number)}
+        return number
+
+    def handle(self, ctx: Any, context: Any, result: Any) -> Any:
+        """The completion handler."""
+        process, key = self.current, f"{ctx.pool}#{ctx.run_id}"
+        assert process is not None
+        life, run = self.lives[key], self.run(key)
+        if run is None or not run.ended or run.completion != "pending":
+            self.wrong(f"I2 {key}: the handler is called, the completion is {run}")
+        elif life.completion_claims.get(run.completion_claim or "") is not process:
+            self.wrong(f"I2 {key}: the handler is called without a lease")
+        elif result["type"] != run.result or str(result.get("returnValue")) != str(
+            run.return_value
+        ):
+            self.wrong(f"{key}: the handler is told {result}")
+        for other in self.processes:
+            if other.notes.get("handles") == key and other.alive and not (
+                other.skew or process.skew
+            ):
+                self.wrong(f"I2 {key}: two handlers at once")
+        life.calls += 1
+        life.calls_since_redrive += 1
+        if life.calls_since_redrive > MAX_TRIES:
+            self.wrong(f"{key}: the handler is called {life.calls_since_redrive} times")
+        process.notes["handles"] = key
+        try:
+            process.at("handler", lambda: None, call=False)
+        finally:
+            process.notes["handles"] = None
+        does = process.notes.get("does") or ("writes" if life.handler_ok else "raises")
+        number = next(self._numbers)
+        put = {"TableName": "effects", "Item": {"id": {"S": str(number)}, "run": {"S": key}}}
+        if does in ("raises", "never"):
+            raise ValueError(f"boom {number}")
+        if does == "no JSON":  # Its own condition is refused.
+            condition = {
+                "ConditionExpression": "attribute_exists(#id)",
+                "ExpressionAttributeNames": {"#id": "id"},
+            }
+            return [{"Put": put | condition}]
+        return None if does == "none" else [{"Put": put}]
+
+    def failed(self, event: str, error: BaseException, **fields: Any) -> None:
+        """What a handler caught and logged: a fault of the test's, or a defect."""
+        process = self.current
+        code = getattr(error, "response", {}).get("Error", {}).get("Code")
+        if code in ("InvalidParameterValue", "MessageNotInflight"):
+            return
+        if process is None or not process.disturbed:
+            self.wrong(f"{event}: {error!r}")
+
+
+class _Door:
+    """A client as the library sees it."""
+
+    def __init__(self, world: World, service: str) -> None:
+        self._world, self._service = world, service
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        return lambda **parameters: self._world.call(self._service, operation, parameters)
+
+
+class _InTurn:
+    """A thread pool whose work is done in turn."""
+
+    def __init__(self, workers: int) -> None:
+        pass
+
+    def __enter__(self) -> "_InTurn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    map = staticmethod(map)
+
+
+def _fits(change: dict[str, Any], record: dict[str, Any]) -> bool:
+    """Lambda's filter: a list holds what may stand there, an object goes deeper."""
+    for name, wanted in change.items():
+        found = record.get(name)
+        if isinstance(wanted, list):
+            if found not in wanted:
+                return False
+        elif not isinstance(found, dict) or not _fits(wanted, found):
+            return False
+    return True
+
+
+def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
+    """Let the library live in this world."""
+    environment = {
+        "WORKPOOL_STACK": "Test",
+        "WORKPOOL_RUNS_TABLE": "runs",
+        "WORKPOOL_STATS_TABLE": "stats",
+        "WORKPOOL_EVENT_BUS": "Test-events",
+        "WORKPOOL_WORK_QUEUE": url("Test-{pool}-work"),
+        "WORKPOOL_DEAD_LETTER_QUEUE": url("Test-{pool}-dead-letters"),
+        "WORKPOOL_PARKED_QUEUE": url("Test-{pool}-parked"),
+        "WORKPOOL_RELAY_RETRY_QUEUE": url("Test-relay-retry"),
+        "WORKPOOL_RETRIER": f"arn:aws:states:us-east-1:{ACCOUNT}:stateMachine:Test-{{pool}}-retrier",
+        "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "ERROR",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def timer(seconds: float, function: Callable[[], None]) -> Any:
+        process = world.current
+        assert process is not None
+
+        def start() -> None:
+            process.watchdog = (world.now + round(seconds * 1000), function)
+
+        def cancel() -> None:
+            process.watchdog = None
+
+        return SimpleNamespace(daemon=True, start=start, cancel=cancel)
+
+    def leave(code: int = 0) -> None:
+        process = world.current
+        assert process is not None
+        process.exit()
+
+    def identity() -> Any:
+        return SimpleNamespace(hex=f"{next(world._numbers):032x}")
+
+    replaced: list[tuple[Any, str, Any]] = [
+        (settings, "POOLS_FILE", source / "pools.json"),
+        (lookup, "ROOT", source),
+        (clock, "now_ms", world.clock),
+        (clients, "client", cache(lambda service: _Door(world, service))),
+        (events, "failed", world.failed),
+        (complete, "MAX_TRIES", MAX_TRIES),
+        (complete, "uuid4", identity),
+        (attempt, "uuid4", identity),
+        (attempt, "random", SimpleNamespace(uniform=lambda low, high: world.jitter)),
+        (attempt, "os", SimpleNamespace(_exit=leave)),
+        (
+            attempt,
+            "threading",
+            SimpleNamespace(
+                Timer=timer, Lock=threading.Lock, Event=lambda: SimpleNamespace(wait=leave)
+            ),
+        ),
+        (request, "uuid4", identity),
+        (relay_verb, "ThreadPoolExecutor", _InTurn),
+        (sweep_verb, "PAGE", world.page),
+    ]
+    for module, name, value in replaced:
+        monkeypatch.setattr(module, name, value)
+    for cached in (settings.settings, settings.pools, lookup._decorated, events.logger):
+        cached.cache_clear()
+    events._user_logger.cache_clear()
+    lookup.find("jobs.work", "action").__globals__["world"] = world
+    lookup.find("jobs.done", "completion").__globals__["world"] = world
+
+
+def write_user_code(source: Path) -> None:
+    """An action and a handler that do as the world says."""
+    (source / "pools.json").write_text(json.dumps({"default": POOL}))
+    modules = {
+        "actions": "@workpool.action\ndef work(ctx, args):\n    return world.act(ctx, args)\n",
+        "completions": "@workpool.completion\ndef done(*given):\n    return world.handle(*given)\n",
+    }
+    for package, text in modules.items():
+        (source / package).mkdir()
+        (source / package / "__init__.py").touch()
+        (source / package / "jobs.py").write_text(f"import workpool\n\n{text}")
+
+
+def forget_user_code() -> None:
+    for name in [it for it in sys.modules if it.split(".")[0] in ("actions", "completions")]:
+        del sys.modules[name]
+    for name in ("Test", "Test-user"):
+        logging.Logger.manager.loggerDict.pop(name, None)
