@@ -223,6 +223,16 @@ MUTATIONS = [Mutation(*it) for it in [
     ("complete.py", "at_ms=clock.now_ms() + delay * 1000", "at_ms=clock.now_ms()", "complete: no delay on the item"),
     ("complete.py", "        value = asyncio.run(value)\n", "        value.close()\n", "complete: an async handler is not awaited"),
     ("complete.py", "if leased.completion_tries > MAX_TRIES:", "if False:", "complete: a handler that kills its process is called for ever"),
+    # sweep
+    ("sweep.py", "if at is None or now < at:", "if at is None:", "sweep: does not wait until a run is overdue"),
+    ("sweep.py", "overdue_ms * 2**run.hints", "overdue_ms", "sweep: as often each time"),
+    ("sweep.py", "if run.hinted_at is None or run.hinted_at < since:", "if run.hinted_at is None:", "sweep: a new wait begins where the last one ended"),
+    ("sweep.py", "        return False\n    return True", "        return True\n    return True", "sweep: two sweepers repeat the same hint"),
+    ("sweep.py", "    store.save_sweeper_cursor(cursor)\n", "", "sweep: begins anew each time"),
+    ("sweep.py", "cursor is None or remaining_ms() < RESERVE_MS", "cursor is None", "sweep: walks on until it is killed"),
+    ("store.py", 'f"#kind = :kind AND #due = :due AND {seen}"', 'f"(#kind = :kind OR attribute_exists(#kind)) AND #due = :due AND {seen}"', "note hint: though the run began"),
+    ("store.py", 'f"#kind = :kind AND #due = :due AND {seen}"', 'f"#kind = :kind AND (#due = :due OR attribute_exists(#kind)) AND {seen}"', "note hint: though the run waits anew"),
+    ("store.py", 'f"#kind = :kind AND #due = :due AND {seen}"', 'f"#kind = :kind AND #due = :due AND ({seen} OR attribute_exists(#kind))"', "note hint: though another noted it"),
     # cancel, submit, status, dead letters
     ("cancel.py", "run = refused.run", "return shown(run, run_id)", "cancel: does not look again"),
     ("cancel.py", " and not run.cancel_requested:", ":", "cancel: asks for ever"),

@@ -598,12 +598,12 @@ def test_the_watchdog_writes_a_failed_attempt_before_the_deadline_and_ends_the_p
     world, message, process_end: Ended, state: dict[str, Any], kind: str, answer: tuple[str, ...]
 ) -> None:
     release = threading.Event()
-    world.action(lambda ctx, args: release.wait(5) and "late")
+    world.action(lambda ctx, args: release.wait(30) and "late")
     first = message(world.put(world.a_run(**state)), token="T")
     consumer = threading.Thread(target=attempted, args=[first], kwargs={"left_ms": 5_030})
     consumer.daemon = True
     consumer.start()
-    assert process_end.wait(5)
+    assert process_end.wait(30)
     assert process_end.code == 1
     written = world.run("default#r1")
     assert written.kind == kind
@@ -620,7 +620,7 @@ def test_the_watchdog_ends_the_process_even_if_its_write_fails(
     world, message, process_end: Ended
 ) -> None:
     release = threading.Event()
-    world.action(lambda ctx, args: release.wait(5))
+    world.action(lambda ctx, args: release.wait(30))
     world.pass_by("update_item")
     world.refuse("update_item", "InternalServerError")
     threading.excepthook, hook = lambda args: None, threading.excepthook
@@ -629,20 +629,11 @@ def test_the_watchdog_ends_the_process_even_if_its_write_fails(
         consumer = threading.Thread(target=attempted, args=[first], kwargs={"left_ms": 5_030})
         consumer.daemon = True
         consumer.start()
-        assert process_end.wait(5)
+        assert process_end.wait(30)
     finally:
         threading.excepthook = hook
     assert process_end.code == 1
     assert world.run("default#r1").kind == "running"
-
-
-def test_an_action_that_ends_in_time_is_left_alone_by_the_watchdog(
-    world, message, process_end: Ended
-) -> None:
-    world.action(lambda ctx, args: None)
-    attempted(message(world.put(world.a_run())), left_ms=5_200)
-    assert not process_end.wait(0.4)
-    assert world.run("default#r1").result == "success"
 
 
 @pytest.mark.parametrize("fails", [False, True])

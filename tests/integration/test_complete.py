@@ -105,6 +105,7 @@ def test_nothing_is_called_for_a_run_whose_completion_is_not_pending(
     run = ended(**state)
     assert completed() is None
     assert (calls, world.run(KEY)) == ([], run)
+    assert world.made("update_item") == 0
 
 
 def test_nothing_is_called_for_an_unknown_run(world) -> None:
@@ -310,7 +311,7 @@ def test_a_completion_that_another_call_did_meanwhile_is_dropped(world, ended) -
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_a_call_that_outlives_its_lease_changes_nothing(world, ended, raises: bool) -> None:
+def test_a_call_that_outlives_its_lease_changes_nothing(world, ended, logged, raises: bool) -> None:
     calls: list[str] = []
 
     def done(ctx: Any, context: Any, result: Any) -> list[Any]:
@@ -327,6 +328,8 @@ def test_a_call_that_outlives_its_lease_changes_nothing(world, ended, raises: bo
     assert completed() is None
     assert calls == ["r1", "r1"]
     assert world.item("an order")["settled"] == {"N": "1"}
+    failures = [line for line in logged() if line["message"] == "the completion handler failed"]
+    assert len(failures) == (1 if raises else 0)
     run = world.run(KEY)
     assert (run.completion, run.completion_tries, run.completion_error) == ("done", 2, None)
 
