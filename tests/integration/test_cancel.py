@@ -89,27 +89,30 @@ def test_a_status_shows_what_its_state_has(
 
 
 @pytest.mark.parametrize(
-    ("pool", "run_id"),
+    ("pool", "run_id", "reads"),
     [
-        ("default", "r2"),
-        ("other", "r1"),
-        ("ghost", "r1"),
-        ("default", ""),
-        ("", "r1"),
-        ("default", "r1#"),
-        ("default#r1", ""),
-        ("default", "../r1"),
-        ("default", "x" * 3000),
-        ("default", "\ud800"),
-        ("default", "ü"),
-        ("x" * 3000, "r1"),
+        ("default", "r2", 2),
+        ("other", "r1", 2),
+        ("ghost", "r1", 2),
+        ("default", "", 0),
+        ("", "r1", 0),
+        ("default", "r1#", 0),
+        ("default#r1", "", 0),
+        ("default", "../r1", 0),
+        ("default", "x" * 3000, 0),
+        ("default", "\ud800", 0),
+        ("default", "ü", 0),
+        ("x" * 3000, "r1", 0),
     ],
 )
-def test_a_malformed_or_foreign_id_is_unknown(world, pool: str, run_id: str) -> None:
+def test_a_malformed_or_foreign_id_is_unknown_and_a_malformed_one_is_not_even_read(
+    world, pool: str, run_id: str, reads: int
+) -> None:
     before = world.put(world.a_run())
     unknown = {"runId": run_id, "kind": "unknown"}
     assert status(pool, run_id) == unknown
     assert cancel(pool, run_id) == unknown
+    assert world.made("get_item") == reads
     assert world.run("default#r1") == before
 
 

@@ -344,6 +344,40 @@ def test_each_further_lease_of_a_completion_counts_a_try(world) -> None:
     assert (again.completion_tries, again.completion_claim) == (2, "h3")
 
 
+WAITS = {"kind": "scheduled", "due": DUE}
+HINTED = {"hints": 1, "hinted_at": NOW}
+
+
+@pytest.mark.parametrize(
+    ("read", "standing"),
+    [
+        (WAITS, None),
+        (WAITS, WAITS | {"due": NEXT, "retries": 1}),
+        (WAITS, RUNNING | {"due": DUE}),
+        (WAITS, WAITS | HINTED),
+        (WAITS | HINTED, WAITS | HINTED | {"hinted_at": NOW + 1}),
+        (WAITS | HINTED, WAITS | HINTED | {"due": NEXT, "retries": 1}),
+        (WAITS | HINTED, ENDED | HINTED | {"due": DUE}),
+    ],
+)
+def test_a_hint_is_noted_on_no_run_that_changed_since_it_was_read(
+    world, read: dict[str, Any], standing: dict[str, Any] | None
+) -> None:
+    before = standing and world.put(world.a_run(**standing))
+    with pytest.raises(store.Refused) as refused:
+        store.note_hint(world.a_run(**read), now_ms=NOW + 5, hints=2)
+    assert refused.value.run == before
+    assert world.item() == (before and before.to_item())
+
+
+@pytest.mark.parametrize("state", [WAITS, WAITS | HINTED, ENDED | {"completion": "pending"}])
+def test_a_hint_is_noted_on_the_run_as_it_was_read(world, state: dict[str, Any]) -> None:
+    before = world.put(world.a_run(**state))
+    after = store.note_hint(before, now_ms=NOW + 5, hints=2)
+    assert after == replace(before, hints=2, hinted_at=NOW + 5)
+    assert world.item() == after.to_item()
+
+
 def write_of_a_handler(condition: str | None = None) -> dict[str, Any]:
     put: dict[str, Any] = {"TableName": "runs", "Item": {"run": {"S": "an order"}}}
     return {"Put": put | ({"ConditionExpression": condition} if condition else {})}
