@@ -93,13 +93,17 @@ def chaos(
     seed: Annotated[int | None, typer.Option(help="The same seed, the same plan.")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="How long the faults go on.")] = 2,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write it.")] = None,
+    directory: Directory = HERE / "chaos",
 ) -> None:
     """Load the stack, harm it, and check every invariant. Exit code 1 if one does not hold."""
     from local.chaos.run import run
 
     cdk_command()
     chosen = random.randrange(1, 1_000_000) if seed is None else seed
-    held = run(Console(highlight=False), seed=chosen, minutes=minutes, json_file=json_file)
+    console = Console(highlight=False)
+    held = run(
+        console, seed=chosen, minutes=minutes, directory=directory.resolve(), json_file=json_file
+    )
     raise typer.Exit(0 if held else 1)
 
 

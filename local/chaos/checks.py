@@ -6,6 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 from local.chaos.evidence import Evidence, Start
 from local.chaos.load import Submitted
@@ -254,9 +256,8 @@ def _never_early(evidence: Evidence) -> Check:
     check = Check(name="I5", claim="No retry before its nextRun")
     dues = dict(evidence.dues)
     for (pool, run_id), seen in evidence.history.items():
-        for status in seen:
-            if status["kind"] == "scheduled":
-                dues.setdefault((f"{pool}#{run_id}", status["retries"]), status["nextRun"])
+        for status in (it.status for it in seen if it.status["kind"] == "scheduled"):
+            dues.setdefault((f"{pool}#{run_id}", status["retries"]), status["nextRun"])
     runs = {run.key: run for run in promised(evidence)}
     before: dict[tuple[str, int], Start] = {(it.run_id, it.retries): it for it in evidence.starts}
     known = 0
@@ -292,24 +293,33 @@ def _ended_stays(evidence: Evidence) -> Check:
     check = Check(name="I6", claim="An ended state never changes")
     looked = 0
     for (pool, run_id), seen in evidence.history.items():
-        last: dict[str, object] | None = None
-        for status in seen:
-            shown = {k: v for k, v in status.items() if k != "completion"}
-            if last is not None and shown != last:
-                check.breaches.append(f"{pool}#{run_id} was {last}, then {shown}")
-            if status["kind"] in ENDED:
-                looked, last = looked + 1, shown
-        done = [it["completion"] for it in seen if it.get("completion") in ("done", "parked")]
-        if len(set(done)) > 1:
-            check.breaches.append(f"{pool}#{run_id}: completion was {done}")
+        ended = [it for it in seen if it.status["kind"] in ENDED]
+        looked += len(ended)
+        first = min(ended, key=lambda it: it.told, default=None)
+        if first is None:
+            continue
+        for later in [it for it in seen if it.asked >= first.told or it in ended]:
+            if _lasting(later.status) != _lasting(first.status):
+                told = f"was {_lasting(first.status)}, then {_lasting(later.status)}"
+                check.breaches.append(f"{pool}#{run_id} {told}")
+        for one, two in pairwise(sorted(ended, key=lambda it: it.asked)):
+            over = one.status.get("completion") in ("done", "parked") and two.asked >= one.told
+            if over and two.status.get("completion") != one.status["completion"]:
+                told = f"{one.status['completion']}, then {two.status.get('completion')}"
+                check.breaches.append(f"{pool}#{run_id}: completion was {told}")
     for key, changes in evidence.changes.items():
         kinds = [it.item["kind"] for it in changes]
-        first = next((n for n, kind in enumerate(kinds) if kind in ENDED), len(kinds))
-        if any(kind not in ENDED for kind in kinds[first:]):
+        end = next((n for n, kind in enumerate(kinds) if kind in ENDED), len(kinds))
+        if any(kind not in ENDED for kind in kinds[end:]):
             check.breaches.append(f"{key} was open again after it ended: {kinds}")
     total = sum(map(len, evidence.changes.values()))
     check.numbers = f"{looked} ended statuses, {total} changes of items"
     return check
+
+
+def _lasting(status: dict[str, Any]) -> dict[str, Any]:
+    """A status without what may still change once the run ended."""
+    return {name: value for name, value in status.items() if name != "completion"}
 
 
 def _at_rest(evidence: Evidence) -> Check:

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from local.chaos.load import Submitted
@@ -14,7 +14,7 @@ from local.chaos.monkey import Canceled, Killed
 from local.chaos.plan import POOLS
 from local.chaos.rest import Left
 from local.chaos.stage import LEDGER, Stage, bare
-from local.chaos.watch import Change, Life
+from local.chaos.watch import Change, Life, Seen
 
 CONSUMER_MARGIN_S = 10
 """What a consumer's timeout is above its action's: after it the process is surely ended."""
@@ -48,7 +48,7 @@ class Evidence:
     submitted: Sequence[Submitted]
     statuses: Mapping[tuple[str, str], dict[str, Any]]
     """The last status of each run that there is, by pool and run id."""
-    history: Mapping[tuple[str, str], Sequence[dict[str, Any]]]
+    history: Mapping[tuple[str, str], Sequence[Seen]]
     """All the statuses that were seen of it."""
     table: Mapping[str, str]
     """Keys of all runs in the table, and the label in their arguments."""
@@ -61,17 +61,13 @@ class Evidence:
     dues: Mapping[tuple[str, int], int]
     canceled: Sequence[Canceled]
     left: Left
-    errors: list[str] = field(default_factory=list)
-
-    def pool_of(self, run_id: str) -> str:
-        return next((pool for pool, it in self.statuses if it == run_id), "")
 
 
 def gather(
     *,
     stage: Stage,
     submitted: Sequence[Submitted],
-    seen: Mapping[tuple[str, str], Sequence[dict[str, Any]]],
+    seen: Mapping[tuple[str, str], Sequence[Seen]],
     read: Any,
     lives: Sequence[Life],
     killed: Sequence[Killed],

@@ -6,22 +6,27 @@ idempotency key makes that safe; else the run may or may not exist, and the chec
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
-from local.chaos.plan import ACTION, Plan, Submit
+from local.chaos.clock import Clock
+from local.chaos.plan import ACTION, HANDLER, POOLS, Plan, Submit, Via
 from local.chaos.stage import LEDGER, Stage
 from local.chaos.watch import AWS_DOWN
+from local.errors import LocalError
 from workpool import IdempotentWorkpool
 
 Outcome = Literal["accepted", "refused", "unknown"]
 
 SUBMITTERS = 12
 ASK_AGAIN_S = 90.0
+WARM_UP_S = 90.0
+MOST_OPEN = 60
+LATE_S = 5.0
 
 
 @dataclass(kw_only=True)
@@ -48,6 +53,8 @@ class Load:
 
     stage: Stage
     plan: Plan
+    clock: Clock
+    open_runs: Callable[[], int]
     results: list[Submitted] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -64,17 +71,41 @@ class Load:
         with self._lock:
             return [it for it in self.results if it.outcome == "accepted"]
 
-    def run(self, began: float) -> None:
-        """Submit everything; `began` is the plan's zero on the monotonic clock."""
+    def warm_up(self) -> None:
+        """A run of each pool to its end, so that the plan does not meet cold functions."""
+        ways: tuple[Via, ...] = ("sdk", "http", "sdk")
+        for pool, via in zip(POOLS, ways, strict=True):
+            args = {"label": f"warm-{pool}", "ms": 0, "fails": 0, "how": "raise", "at": "begun"}
+            context = {"dies": 0, "raises": 0}
+            options = {"onComplete": HANDLER, "context": context, "idempotencyKey": f"warm-{pool}"}
+            label = str(args["label"])
+            self._submit(Submit(at=0, label=label, pool=pool, via=via, args=args, options=options))
+        give_up = time.monotonic() + WARM_UP_S
+        for it in self.accepted():
+            while self.stage.status(it.submit.pool, str(it.run_id)).get("completion") != "done":
+                if time.monotonic() > give_up:
+                    raise LocalError(f"the first run did not end within {WARM_UP_S:.0f} s")
+                time.sleep(0.5)
+
+    def run(self) -> None:
+        """Submit everything, each at its time."""
         with ThreadPoolExecutor(SUBMITTERS) as pool:
             futures: list[Future[None]] = []
             for submit in self.plan.submits:
-                if self._stop.wait(max(0.0, began + submit.at - time.monotonic())):
+                if self.clock.wait(submit.at, self._stop) or self._crowded():
                     break
                 futures.append(pool.submit(self._submit, submit))
             wait(futures)
             for future in futures:
                 future.result()
+
+    def _crowded(self) -> bool:
+        """Wait while too many runs are open: a slow machine shall see fewer, not drown. True: the
+        plan's time was over before there was room."""
+        while self.open_runs() > MOST_OPEN and self.clock.now < self.plan.seconds:
+            if self._stop.wait(0.2):
+                return True
+        return self.clock.now > self.plan.seconds + LATE_S
 
     def stop(self) -> None:
         self._stop.set()

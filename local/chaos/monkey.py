@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from local.chaos.clock import Clock
 from local.chaos.load import Load
 from local.chaos.plan import POOLS, Fault, Plan
 from local.chaos.stage import STACK, Stage
@@ -59,6 +60,7 @@ class Monkey:
         *,
         stage: Stage,
         plan: Plan,
+        clock: Clock,
         load: Load,
         processes: Processes,
         stream: Stream,
@@ -67,6 +69,7 @@ class Monkey:
     ) -> None:
         self._stage = stage
         self._plan = plan
+        self._clock = clock
         self._load = load
         self._processes = processes
         self._stream = stream
@@ -75,7 +78,6 @@ class Monkey:
         self._paused: Counter[str] = Counter()
         self._relay_off = 0
         self._stop = threading.Event()
-        self._began = 0.0
         self.done: list[Done] = []
         self.killed: list[Killed] = []
         self.canceled: list[Canceled] = []
@@ -83,11 +85,10 @@ class Monkey:
         self.misses: Counter[str] = Counter()
         """Faults that found nothing to harm."""
 
-    def run(self, began: float) -> None:
-        """Cause every fault; `began` is the plan's zero on the monotonic clock."""
-        self._began = began
+    def run(self) -> None:
+        """Cause every fault, each at its time."""
         for fault in self._plan.faults:
-            if self._stop.wait(max(0.0, began + fault.at - time.monotonic())):
+            if self._clock.wait(fault.at, self._stop):
                 return
             self._cause(fault)
 
@@ -110,8 +111,7 @@ class Monkey:
         except AWS_DOWN as error:
             hits, note = 0, f"AWS did not answer: {error}"
         (self.hits if hits else self.misses)[fault.name] += hits or 1
-        at = time.monotonic() - self._began
-        self.done.append(Done(at=round(at, 1), name=fault.name, hits=hits, note=note))
+        self.done.append(Done(at=round(self._clock.now, 1), name=fault.name, hits=hits, note=note))
 
     # The faults: each answers how often it hit something, and what it did.
 
@@ -214,10 +214,14 @@ class Monkey:
     def restart(self) -> tuple[int, str]:
         """SIGTERM to the emulator, and a start with what it saved."""
         self._stream.look()
-        done = self._stage.restart()
+        begin = time.monotonic()
+        self._stage.end()  # Submits go on meanwhile, and fail.
+        ended = time.monotonic()
+        with self._clock.held():
+            executions = self._stage.begin_again()
         self._stream.forget_position()
-        note = f"restarted: down {done.down_s} s, {done.executions} executions started again"
-        return 1, note
+        took = f"{ended - begin:.0f} s to end, {time.monotonic() - ended:.0f} s to start"
+        return 1, f"restarted: {took}, {executions} executions started again"
 
     # How
 
@@ -229,7 +233,7 @@ class Monkey:
             code, shape = self._stage.http("POST", path)
             if code in (200, 404) and "kind" in shape:
                 answer = shape
-                self._statuses.note(pool, run_id, shape)
+                self._statuses.note(pool, run_id, shape, asked=asked)
         finally:
             self.canceled.append(Canceled(pool=pool, run_id=run_id, asked=asked, answer=answer))
         kind = answer["kind"] if answer else "no answer"

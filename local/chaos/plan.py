@@ -11,10 +11,10 @@ Via = Literal["sdk", "http", "transaction", "torn"]
 
 Reuse = Literal["same", "different"]
 
-RATE = 4.5
+RATE = 4.0
 """Submits a second, on average."""
 
-FAULTS_EVERY_S = 1.1
+FAULTS_EVERY_S = 1.2
 HOLD_S = 1.5
 """How long a queue's function stands still so that something gathers in the queue."""
 

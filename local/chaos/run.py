@@ -5,6 +5,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 from rich.console import Console
 
 from local.chaos import rest
-from local.chaos.checks import ENDED, Check, judge
+from local.chaos.checks import Check, judge
+from local.chaos.clock import Clock
 from local.chaos.evidence import Evidence, gather
 from local.chaos.load import Load
 from local.chaos.monkey import Monkey
 from local.chaos.plan import Plan, plan
-from local.chaos.stage import DIRECTORY, Stage
+from local.chaos.stage import DIRECTORY, STACK, Stage
 from local.chaos.view import View, report
 from local.chaos.watch import Passing, Processes, Statuses, Stream, Watcher
 
@@ -70,9 +72,10 @@ class Show:
     plan: Plan
 
     def __post_init__(self) -> None:
-        self.load = Load(self.stage, self.plan)
+        self.clock = Clock()
         self.processes = Processes(self.stage)
         self.stream = Stream(self.stage)
+        self.load = Load(self.stage, self.plan, self.clock, self.stream.open_runs)
         self.passing = Passing(self.stage)
         self.statuses = Statuses(self.stage)
         self._dice = random.Random(f"statuses {self.plan.seed}")
@@ -81,6 +84,7 @@ class Show:
         self.monkey = Monkey(
             stage=self.stage,
             plan=self.plan,
+            clock=self.clock,
             load=self.load,
             processes=self.processes,
             stream=self.stream,
@@ -100,6 +104,9 @@ class Show:
         for watcher in watchers:
             watcher.start()
         try:
+            with console.status("Warming up ..."):
+                self.load.warm_up()
+                self.stage.invoke(f"{STACK}-sweeper", {"overdueSeconds": 3600})
             with View(console, self.monkey, title=title).open() as view:
                 self._harm(view)
                 left, self.repeated, self.rest_s = rest.come_to_rest(
@@ -129,13 +136,13 @@ class Show:
 
     def _harm(self, view: View) -> None:
         """Load and monkey, side by side, to the end of both."""
-        began = time.monotonic()
+        self.clock.start()
         errors: list[Exception] = []
 
-        def acting(act: Any) -> threading.Thread:
+        def acting(act: Callable[[], None]) -> threading.Thread:
             def body() -> None:
                 try:
-                    act(began)
+                    act()
                 except Exception as error:
                     errors.append(error)
 
@@ -159,7 +166,7 @@ class Show:
         self.monkey.heal()
 
     def _line(self) -> str:
-        ended = sum(it[-1].item["kind"] in ENDED for it in self.stream.changes.values())
+        ended = len(self.stream.changes) - self.stream.open_runs()
         return (
             f"{len(self.load.results)} submitted, {ended} of {len(self.stream.changes)} ended, "
             f"{sum(self.monkey.hits.values())} faults"
@@ -200,7 +207,9 @@ def _timeline(evidence: Evidence, broken: list[Check]) -> dict[str, Any]:
         "runs": {
             key: {
                 "submitted": [asdict(it) for it in evidence.submitted if it.run_id == run_id],
-                "statuses": evidence.history.get((key.partition("#")[0], run_id), []),
+                "statuses": [
+                    asdict(it) for it in evidence.history.get((key.partition("#")[0], run_id), [])
+                ],
                 "changes": [
                     {
                         name: value

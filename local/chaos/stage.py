@@ -8,8 +8,8 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -39,17 +39,9 @@ HERE = Path(__file__).parent
 #: What the emulator forgets on SIGTERM unless told otherwise.
 PERSIST = {"PERSIST_STATE": "1", "S3_PERSIST": "1"}
 
-SAVE_TIMEOUT_S = 60
-OPEN_KINDS = frozenset({"enqueued", "scheduled", "running"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Restarted:
-    """What a restart cost, and what was undone of it."""
-
-    down_s: float
-    executions: int
-    """Executions that came back FAILED and were started again, as AWS would have kept them."""
+SAVE_TIMEOUT_S = 150
+SAVED = "[transfer] SFTP: stopped"
+"""In the emulator's log: what it does next after its state was saved."""
 
 
 class Stage:
@@ -178,6 +170,8 @@ class Stage:
             connection.request(method, url.path, data, dict(request.headers.items()))
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
+        except (http.client.HTTPException, ValueError) as error:  # It was cut off.
+            raise ConnectionError(f"no answer to {method} {path}: {error!r}") from error
         finally:
             connection.close()
 
@@ -190,59 +184,69 @@ class Stage:
 
     # Restart
 
-    def restart(self) -> Restarted:
-        """SIGTERM, and start again with the state that was saved."""
-        begin = time.monotonic()
-        server = psutil.Process(self.emulator.pid)
-        server.terminate()
-        try:
-            server.wait(SAVE_TIMEOUT_S)
-        except psutil.TimeoutExpired:
-            raise LocalError(f"the emulator did not end within {SAVE_TIMEOUT_S} s") from None
-        self.emulator.stop()  # Its workers: they die with their host, as on AWS.
+    def end(self) -> None:
+        """SIGTERM, and wait until the emulator has saved its state. Its workers die with it."""
+        self._save()
+        self.emulator.stop()
+
+    def begin_again(self) -> int:
+        """Start with the state that was saved. Answers how many executions were started again."""
         self._restarts += 1
-        kept = self.directory / f"emulator-{self._restarts}.log"
-        shutil.copy(self.emulator.log, kept)
+        shutil.copy(self.emulator.log, self.directory / f"emulator-{self._restarts}.log")
         self._forget_stream_positions()
+        running = self._take_running_executions()
         self.emulator.start()
-        stack = self.deployment.stack
-        apply_reserved_concurrency(self.emulator, stack=stack, before={})
-        down = time.monotonic() - begin
-        return Restarted(down_s=round(down, 1), executions=self._start_executions_again())
+        apply_reserved_concurrency(self.emulator, stack=self.deployment.stack, before={})
+        for execution in running:
+            self._start_again(execution)
+        return len(running)
+
+    def _save(self) -> None:
+        """Have the emulator save its state. When it has, it may take long to end: it waits for the
+        invocations that it began."""
+        server, since = psutil.Process(self.emulator.pid), time.monotonic()
+        server.terminate()
+        while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
+            if SAVED in self.emulator.log.read_text(errors="replace"):
+                server.kill()
+                return
+            if time.monotonic() - since > SAVE_TIMEOUT_S:
+                raise LocalError(f"the emulator did not save within {SAVE_TIMEOUT_S} s")
+            time.sleep(0.2)
 
     def _forget_stream_positions(self) -> None:
         """The emulator saves how far a mapping has read the stream, but not the stream: it would
         skip that many new records."""
-        path = self.directory / "state" / "lambda.json"
-        state = json.loads(path.read_text())
-        positions = state["payload"]["dynamodb_stream_positions"]
-        if "data" in positions:
-            positions["data"] = {}
-        path.write_text(json.dumps(state))
+        with self._saved("lambda") as state:
+            state["dynamodb_stream_positions"]["data"] = {}
 
-    def _start_executions_again(self) -> int:
-        """Executions come back FAILED. On AWS they would still wait: another one takes the place
-        of each whose run is still open, with the due that it would wait for now."""
-        states, started = self.client("stepfunctions"), 0
-        for pool in POOLS:
-            pages = states.get_paginator("list_executions").paginate(
-                stateMachineArn=self.retrier(pool), statusFilter="FAILED"
-            )
-            for found in [it for page in pages for it in page["executions"]]:
-                about = states.describe_execution(executionArn=found["executionArn"])
-                if about.get("error") != "States.ServiceRestart":
-                    continue
-                shape = json.loads(about["input"])
-                item = self.item(shape["run"])
-                name = f"{found['name'].partition('~')[0]}~{self._restarts}"
-                if item is None or item["kind"] not in OPEN_KINDS or "~" in found["name"]:
-                    continue
-                shape["retry"] = {"Cause": _timestamp(int(item["due"]))}
-                states.start_execution(
-                    stateMachineArn=self.retrier(pool), name=name, input=json.dumps(shape)
-                )
-                started += 1
-        return started
+    def _take_running_executions(self) -> list[dict[str, Any]]:
+        """What runs would come back FAILED, and its name could not be used again."""
+        with self._saved("stepfunctions") as state:
+            executions = state["executions"]["data"]
+            running = [key for key, it in executions.items() if it["status"] == "RUNNING"]
+            return [executions.pop(key) for key in running]
+
+    def _start_again(self, execution: Mapping[str, Any]) -> None:
+        """On AWS it would still wait: the same name waits for the due that its run has now. What
+        it had already sent is in the queue still, with a token that nobody holds."""
+        shape = json.loads(execution["input"])
+        item = self.item(shape["run"])
+        if item is not None:
+            shape["retry"] = {"Cause": _timestamp(int(item["due"]))}
+        self.client("stepfunctions").start_execution(
+            stateMachineArn=execution["stateMachineArn"],
+            name=execution["name"],
+            input=json.dumps(shape),
+        )
+
+    @contextmanager
+    def _saved(self, service: str) -> Iterator[dict[str, Any]]:
+        """The state that the emulator saved of a service, to be changed while it is down."""
+        path = self.directory / "state" / f"{service}.json"
+        state = json.loads(path.read_text())
+        yield state["payload"]
+        path.write_text(json.dumps(state))
 
     def item(self, key: str) -> dict[str, Any] | None:
         """A run's item, its values bare."""

@@ -156,6 +156,11 @@ class Stream:
             while self._read():
                 pass
 
+    def open_runs(self) -> int:
+        """How many runs have not ended, as far as was read."""
+        last = [changes[-1].item["kind"] for changes in list(self.changes.values())]
+        return sum(kind not in ("completed", "canceled") for kind in last)
+
     def forget_position(self) -> None:
         """After a restart the stream is another one."""
         with self._lock:
@@ -189,26 +194,31 @@ class Stream:
         self.dues.setdefault((key, int(item["retries"])), due)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A status, when it was asked for and when it was told: epoch milliseconds."""
+
+    asked: float
+    told: float
+    status: dict[str, Any]
+
+
 @dataclass
 class Statuses:
-    """Statuses over time, by the HTTP API. Only what differs from the last one is kept."""
+    """Statuses over time, by the HTTP API."""
 
     stage: Stage
-    seen: dict[tuple[str, str], list[dict[str, Any]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    reads: int = 0
+    seen: dict[tuple[str, str], list[Seen]] = field(default_factory=lambda: defaultdict(list))
 
     def read(self, pool: str, run_id: str) -> dict[str, Any]:
+        asked = time.time() * 1000
         status = self.stage.status(pool, run_id)
-        self.note(pool, run_id, status)
+        self.note(pool, run_id, status, asked=asked)
         return status
 
-    def note(self, pool: str, run_id: str, status: dict[str, Any]) -> None:
-        self.reads += 1
-        seen = self.seen[pool, run_id]
-        if seen[-1:] != [status]:
-            seen.append(status)
+    def note(self, pool: str, run_id: str, status: dict[str, Any], *, asked: float) -> None:
+        told = time.time() * 1000
+        self.seen[pool, run_id].append(Seen(asked=asked, told=told, status=status))
 
 
 class Passing:
