@@ -26,6 +26,7 @@ POOLS = {
     "two": {"maxParallelism": 2, "maxRetries": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "one": {"maxParallelism": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
+    "lost": {"maxParallelism": 20, "actionTimeoutSeconds": 1, "tables": [TABLE]},
 }
 
 

@@ -9,6 +9,7 @@ import ast
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,8 +27,9 @@ def refusal(code: str, operation: str = "AnyOperation") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "refused by the model"}}, operation)
 
 
-def declared(module: str, *names: str) -> list[Any]:
-    """Values of infra's modules, without the CDK, whose import takes seconds."""
+@cache
+def declared(module: str, name: str) -> Any:
+    """A value of one of infra's modules, without the CDK, whose import takes seconds."""
     path = INFRA / f"{module}.py"
     kept = (ast.Assign, ast.AnnAssign, ast.FunctionDef)
     body = [
@@ -38,7 +40,7 @@ def declared(module: str, *names: str) -> list[Any]:
     retention = SimpleNamespace(to_seconds=lambda: RETENTION_MS // 1000)
     found: dict[str, Any] = {"Any": Any, "RETENTION": retention}
     exec(compile(ast.Module(body, []), path, "exec"), found)
-    return [found[name] for name in names]
+    return found[name]
 
 
 # Queues
@@ -150,7 +152,7 @@ class Steps:
 
     def __post_init__(self) -> None:
         self._tokens = count(1)
-        (self._definition,) = declared("retrier", "DEFINITION")
+        self._definition = declared("retrier", "DEFINITION")
 
     def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> dict[str, Any]:
         assert len(name) <= 80, name

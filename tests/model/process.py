@@ -61,6 +61,9 @@ class Process:
         self._go = threading.Semaphore(0)
         self._back = threading.Semaphore(0)
 
+    def __str__(self) -> str:
+        return f"{self.kind} {id(self) % 9973}"
+
     @property
     def alive(self) -> bool:
         return self.state in ("running", "still") and not self._dead

@@ -150,7 +150,9 @@ def _key(table: str, item: Item) -> Key:
 
 def _reason(request: dict[str, Any], standing: Item | None) -> dict[str, Any]:
     wanted = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
-    return {"Code": "ConditionalCheckFailed"} | ({"Item": dict(standing)} if wanted and standing else {})
+    return {"Code": "ConditionalCheckFailed"} | (
+        {"Item": dict(standing)} if wanted and standing else {}
+    )
 
 
 def _check_used(request: dict[str, Any]) -> None:

@@ -10,13 +10,14 @@ taken away.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -26,8 +27,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.model.cloud import Sent
-from tests.model.process import FAULTS, PAUSE, Plan
+from tests.model.cloud import Execution, Sent
+from tests.model.process import FAULTS, STANDS_STILL, Plan
 from tests.model.world import (
     COMPLETIONS,
     DEAD,
@@ -40,8 +41,8 @@ from tests.model.world import (
     forget_user_code,
     write_user_code,
 )
+from workpool import sweep
 
-MAX_LIVES = 3
 SOURCE: list[Path] = []
 """Where the user code of this session's runs is."""
 
@@ -50,9 +51,10 @@ nothing: st.SearchStrategy[Plan] = st.just({})
 plans = nothing | st.dictionaries(points, st.sampled_from(FAULTS), min_size=1, max_size=2)
 skews = st.sampled_from([0, 0, 0, 0, 287_123, -287_123])
 picks = st.integers(0, 20)
-outcomes = st.sampled_from(["ok", "raises", "raises", "never", "no JSON", "none"])
+outcomes = st.sampled_from(["ok", "raises", "raises", "raises", "never", "no JSON", "none"])
+MEANWHILE = ["work"] * 4 + ["complete"] * 3 + ["cancel", "sweep", "keyed"]
+MEANWHILE += ["flow"] * 4 + ["time"] * 3 + ["a while"]
 ticks = st.sampled_from([0.3, 1, 4, 31, 71, 101, 131, 400, 901, 1801, 7200, 90_000])
-
 
 
 def pick(from_: list[Any], number: int) -> Any:
@@ -65,22 +67,45 @@ class NothingLost(RuleBasedStateMachine):
         self.patches = pytest.MonkeyPatch()
         self.world = World(self.patches, SOURCE[0])
         self.resumes = True
+        self.loses = False
+        self.left: Counter[str] = Counter(submit=2, keyed=4, cancel=2, sweep=4, dead_letter=2)
 
     @initialize(
         emulator=st.booleans(),
+        loses=st.sampled_from([False, False, True]),
         jitter=st.sampled_from([0.5, 1.4999]),
         resumes=st.booleans(),
         page=st.sampled_from([1, 2, 100]),
+        retries=st.sampled_from([0, 1, 1, 2, 3]),
+        delay=st.sampled_from([None, None, 700]),
+        completes=st.booleans(),
     )
-    def deployed(self, emulator: bool, jitter: float, resumes: bool, page: int) -> None:
+    def deployed(
+        self,
+        emulator: bool,
+        loses: bool,
+        jitter: float,
+        resumes: bool,
+        page: int,
+        retries: int,
+        delay: int | None,
+        completes: bool,
+    ) -> None:
+        """What is the same all the time: `loses`, whether hints may be taken away."""
         self.world.steps.emulator = emulator
         self.world.jitter = jitter
-        self.world.page = page
+        self.patches.setattr(sweep, "PAGE", page)
         self.resumes = resumes
+        self.loses = loses
+        self.submit(retries, 2_500, delay, completes, ok=True, handler_ok=True, plan={}, skew=0)
+
+    def _may(self, what: str) -> bool:
+        """Whether it was done less often than it may be, so that other things happen too."""
+        return self.left[what] > 0
 
     # Callers
 
-    @precondition(lambda self: len(self.world.lives) < MAX_LIVES)
+    @precondition(lambda self: self._may("submit"))
     @rule(
         retries=st.integers(0, 3),
         backoff=st.sampled_from([25, 2_500, 100_000]),
@@ -102,13 +127,12 @@ class NothingLost(RuleBasedStateMachine):
         plan: Plan,
         skew: int,
     ) -> None:
+        self.left["submit"] -= 1
         options: dict[str, Any] = {"maxRetries": retries, "initialBackoffMs": backoff}
         options |= {"runAfterMs": delay} if delay else {}
         self._submit(options, completes, ok=ok, handler_ok=handler_ok, plan=plan, skew=skew)
 
-    @precondition(
-        lambda self: len(self.world.lives) < MAX_LIVES or "default#" in "".join(self.world.lives)
-    )
+    @precondition(lambda self: self._may("keyed"))
     @rule(
         key=st.sampled_from(["k1", "k1", "k2"]),
         other=st.sampled_from([False, False, False, True]),
@@ -118,6 +142,7 @@ class NothingLost(RuleBasedStateMachine):
     )
     def submit_keyed(self, key: str, other: bool, ok: bool, plan: Plan, skew: int) -> None:
         """The same key and request again and again, now and then another request."""
+        self.left["keyed"] -= 1
         options = {"k1": {"maxRetries": 1, "initialBackoffMs": 2_500}, "k2": {"runAfterMs": 50_000}}
         asked = options[key] | {"idempotencyKey": key} | ({"base": 2.5} if other else {})
         self._submit(asked, key == "k1", ok=ok, handler_ok=True, plan=plan, skew=skew)
@@ -126,9 +151,10 @@ class NothingLost(RuleBasedStateMachine):
         options |= {"onComplete": "jobs.done", "context": 1} if completes else {}
         self.world.submit({"action": "jobs.work", "options": options}, **how)
 
-    @precondition(lambda self: self.world.lives)
+    @precondition(lambda self: self.world.lives and self._may("cancel"))
     @rule(which=picks, plan=plans, skew=skews)
     def cancel(self, which: int, plan: Plan, skew: int) -> None:
+        self.left["cancel"] -= 1
         self.world.cancel(self._life(which), plan=plan, skew=skew)
 
     # The stream
@@ -152,6 +178,19 @@ class NothingLost(RuleBasedStateMachine):
         sent = pick(self.world.queues.visible(WORK), which)
         self.world.deliver(WORK, [sent], plan=plan, skew=skew, does=does)
 
+    @precondition(lambda self: self.world.queues.visible(WORK))
+    @rule(
+        which=picks,
+        point=points,
+        fault=st.sampled_from(FAULTS),
+        skew=skews,
+        does=st.sampled_from(["ok", "raises"]),
+    )
+    def work_and_fail(self, which: int, point: int, fault: str, skew: int, does: str) -> None:
+        """The same, and something goes wrong in it."""
+        sent = pick(self.world.queues.visible(WORK), which)
+        self.world.deliver(WORK, [sent], plan={point: fault}, skew=skew, does=does)
+
     @precondition(lambda self: self.world.queues.in_flight(WORK))
     @rule(which=picks, plan=plans, skew=skews, does=outcomes)
     def work_twice(self, which: int, plan: Plan, skew: int, does: str) -> None:
@@ -160,9 +199,7 @@ class NothingLost(RuleBasedStateMachine):
         self.world.deliver(WORK, [sent], plan=plan, skew=skew, does=does)
 
     @precondition(lambda self: self.world.queues.on(COMPLETIONS))
-    @rule(
-        number=st.integers(1, 3), twice=st.booleans(), plan=plans, skew=skews, does=outcomes
-    )
+    @rule(number=st.integers(1, 3), twice=st.booleans(), plan=plans, skew=skews, does=outcomes)
     def complete(self, number: int, twice: bool, plan: Plan, skew: int, does: str) -> None:
         """Events of ended runs are delivered, perhaps though they are in flight already."""
         queues = self.world.queues
@@ -178,18 +215,19 @@ class NothingLost(RuleBasedStateMachine):
         queue, sent = pick(self._read_by_others(), which)
         self.world.deliver(queue, [sent], plan=plan)
 
-    @precondition(lambda self: self._queued())
+    @precondition(lambda self: self.loses and self._queued())
     @rule(which=picks)
     def lose_message(self, which: int) -> None:
         queue, sent = pick(self._queued(), which)
         self._lose(queue, sent)
         self.world.lost.append(sent.body)
 
-    @precondition(lambda self: self._queued())
+    @precondition(lambda self: self._queued() and self._may("dead_letter"))
     @rule(which=picks)
     def dead_letter(self, which: int) -> None:
         """A message was received too often. Its receives decide nothing about a run."""
         queue, sent = pick(self._queued(), which)
+        self.left["dead_letter"] -= 1
         self._lose(queue, sent)
         self.world.queues.put(DEAD[queue], sent.body)
 
@@ -209,13 +247,81 @@ class NothingLost(RuleBasedStateMachine):
         """SQS took the message and its answer was lost: another message, with a token anew."""
         self.world.steps.attempt(pick(self.world.steps.waiting(), which))
 
-    @precondition(lambda self: self.world.steps.open())
+    @precondition(lambda self: self.loses and self.world.steps.open())
     @rule(which=picks)
     def stop_execution(self, which: int) -> None:
         """An operator stops it."""
         execution = pick(self.world.steps.open(), which)
         self.world.steps.close(execution, "ABORTED")
         self.world.lost.append(execution.name)
+
+    # All that happens by itself
+
+    @rule(steps=st.integers(1, 8), does=outcomes)
+    def flow(self, steps: int, does: str) -> None:
+        """A few things happen without a fault; the actions and handlers do the same each time."""
+        for _ in range(steps):
+            if not self._happens(does=does):
+                break
+
+    # Two at once
+
+    @rule(
+        who=st.sampled_from(["work"] * 4 + ["complete"] * 3 + ["cancel", "sweep", "keyed"]),
+        which=picks,
+        point=st.integers(1, 5),
+        fault=st.sampled_from(STANDS_STILL),
+        does=outcomes,
+        skew=skews,
+        meanwhile=st.lists(st.tuples(st.sampled_from(MEANWHILE), outcomes), min_size=1, max_size=4),
+        plan=plans,
+    )
+    def meanwhile(
+        self,
+        who: str,
+        which: int,
+        point: int,
+        fault: str,
+        does: str,
+        skew: int,
+        meanwhile: list[tuple[str, str]],
+        plan: Plan,
+    ) -> None:
+        """One stands still, others go on, then that one does."""
+        before = list(self.world.processes)
+        queue = {"work": WORK, "complete": COMPLETIONS}.get(who)
+        for _ in range(8):  # Until there is something to be done twice.
+            if queue is None or self.world.queues.on(queue) or not self._happens(does=does):
+                break
+        self._begin(who, which, {point: fault}, skew, does)
+        for what, how in meanwhile:
+            if what == "time":
+                moment = self.world.next_event()
+                self.world.tick_to(moment or self.world.now)
+            elif what == "a while":
+                self.world.tick_to(self.world.now + 71_001)
+            else:
+                self._begin(what, which, {}, 0, how)
+        for process in self.world.processes:
+            if process not in before:
+                self.world.resume(process, plan)
+                break
+
+    def _begin(self, who: str, which: int, plan: Plan, skew: int, does: str) -> None:
+        """One of them, if it can be."""
+        world = self.world
+        sents = list(world.queues.on(WORK if who == "work" else COMPLETIONS).values())
+        if who in ("work", "complete") and sents:
+            queue = WORK if who == "work" else COMPLETIONS
+            world.deliver(queue, [pick(sents, which)], plan=plan, skew=skew, does=does)
+        elif who == "cancel" and world.lives:
+            world.cancel(self._life(which), plan=plan, skew=skew)
+        elif who == "sweep":
+            world.sweep(plan=plan, skew=skew)
+        elif who == "keyed":
+            self.submit_keyed("k1", other=False, ok=True, plan=plan, skew=skew)
+        elif who == "flow":
+            self._happens(does=does)
 
     # Whoever stands still
 
@@ -236,15 +342,16 @@ class NothingLost(RuleBasedStateMachine):
         self.world.tick_to(self.world.now + round(seconds * 1000) + 1)
 
     @precondition(lambda self: self.world.next_event() is not None)
-    @rule(early=st.sampled_from([0, 0, 1]))
+    @rule(early=st.sampled_from([0, 0, 2]))
     def tick_to_the_next_event(self, early: int) -> None:
         moment = self.world.next_event()
         assert moment is not None
         self.world.tick_to(moment - early)
 
-    @precondition(lambda self: self.world.lives)
+    @precondition(lambda self: self.world.lives and self._may("sweep"))
     @rule(plan=plans, skew=skews, seconds=st.sampled_from([240, 1]))
     def sweep(self, plan: Plan, skew: int, seconds: int) -> None:
+        self.left["sweep"] -= 1
         self.world.sweep(plan=plan, skew=skew, seconds=seconds)
 
     @precondition(lambda self: self.world.expired())
@@ -289,7 +396,12 @@ class NothingLost(RuleBasedStateMachine):
         try:
             if not self.world.broken:
                 self._in_the_end()
+        except AssertionError:
+            self.world.broken.append("in the end")
+            raise
         finally:
+            if self.world.broken:
+                note("\n".join(self.world.trace))
             for process in list(self.world.processes):
                 self.world.kill(process)
             self.patches.undo()
@@ -317,20 +429,26 @@ class NothingLost(RuleBasedStateMachine):
 
     def _settle(self) -> None:
         """Let happen what happens by itself, until nothing does."""
-        world = self.world
         for _ in range(600):
             self.no_promise_is_broken()
-            if world.stream:
-                world.relay(100)
-            elif world.steps.woken():
-                world.steps.attempt(world.steps.woken()[0])
-            elif queue := next((it for it in READ if world.queues.visible(it)), None):
-                world.deliver(queue, world.queues.visible(queue)[:1])
-            elif (moment := world.next_event()) is not None:
-                world.tick_to(moment)
-            else:
+            if not self._happens():
                 return
-        raise AssertionError(f"I8 it does not come to rest: {world.unfinished()}, {world.queues.queues}")
+        raise AssertionError(f"I8 it does not come to rest: {self.world.unfinished()}")
+
+    def _happens(self, **notes: Any) -> bool:
+        """The next thing that happens by itself, if any."""
+        world = self.world
+        if world.stream and not world.relaying:
+            world.relay(100)
+        elif world.steps.woken():
+            world.steps.attempt(world.steps.woken()[0])
+        elif queue := next((it for it in READ if world.queues.visible(it)), None):
+            world.deliver(queue, world.queues.visible(queue)[:1], **notes)
+        elif (moment := world.next_event()) is not None:
+            world.tick_to(moment)
+        else:
+            return False
+        return True
 
     def _at_rest(self) -> None:
         world = self.world
@@ -345,19 +463,39 @@ class NothingLost(RuleBasedStateMachine):
                 assert life.effects == 0, f"I2 {life.key}: parked with its effect"
         left = {name: list(it) for name, it in world.queues.queues.items() if it}
         assert not left, f"I8 on the queues: {left}"
-        assert not world.steps.open(), f"I8 executions wait: {world.steps.open()}"
+        waiting = [it.name for it in world.steps.open() if not self._out_of_reach(it)]
+        assert not waiting, f"I8 executions wait: {waiting}"
+
+    def _out_of_reach(self, execution: Execution) -> bool:
+        """Its run ended on the promise to answer it, whose keeper died or held a closed token, and
+        the message that would have made good for it was lost: it times out after two weeks."""
+        lost = any(f'"{execution.token}"' in body for body in self.world.lost)
+        run = self.world.run(execution.data["run"])
+        return lost and (run is None or run.execution == execution.name)
 
 
 PROFILES: dict[str, Callable[[], settings]] = {
     "model": lambda: settings(
-        derandomize=True, database=None, max_examples=300, stateful_step_count=40
+        derandomize=True,
+        database=None,
+        max_examples=int(os.environ.get("N", "300")),
+        stateful_step_count=40,
     ),
     "long": lambda: settings(max_examples=20_000, stateful_step_count=60),
+    "small": lambda: settings(
+        derandomize=True, database=None, max_examples=3000, stateful_step_count=25
+    ),
+    "hunt": lambda: settings(
+        database=None,
+        max_examples=int(os.environ.get("N", "1500")),
+        stateful_step_count=40,
+        phases=[Phase.generate],
+    ),
     # For tests/mutations_model.py: what was found is not made smaller.
     "quick": lambda: settings(
         derandomize=True,
         database=None,
-        max_examples=1_500,
+        max_examples=int(os.environ.get("N", "1500")),
         stateful_step_count=40,
         phases=[Phase.generate],
     ),

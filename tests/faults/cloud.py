@@ -1,0 +1,390 @@
+"""What stands between the functions, so that a fault can be caused anywhere and a run carried to
+its end: the stream, queues that hide and redeliver, timers, the bus, the dead-letter queues.
+
+The tables are moto's; the rest is in memory, on the world's clock. It notes every version of an
+item and every call of user code, and tells in the end which invariant was broken.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.models.dynamo_type import DynamoType
+
+from handlers import completion, consumer, dead_letters, relay, relay_retry, sweeper
+from tests.integration.conftest import ACCOUNT, Died
+from tests.model.cloud import Bus, Queues, Sent, Steps
+from workpool import clock, settings, submit
+from workpool.errors import Unreadable
+from workpool.run import Item, Run
+
+WORK, LETTERS, PARKED = "Test-default-work", "Test-default-dead-letters", "Test-default-parked"
+COMPLETIONS, COMPLETION_LETTERS = "Test-completions", "Test-dead-letters-completions"
+RETRY, RETRY_LETTERS = "Test-relay-retry", "Test-dead-letters-relay-retry"
+RECEIVES = {WORK: (1000, LETTERS), COMPLETIONS: (100, COMPLETION_LETTERS)}
+RECEIVES |= {RETRY: (100, RETRY_LETTERS)}
+"""After how many receives a message moves where, as deployed."""
+
+READERS: dict[str, tuple[str, int, Any]] = {
+    WORK: ("consumer", 70, consumer.handler),
+    COMPLETIONS: ("completion", 60, completion.handler),
+    RETRY: ("relay-retry", 60, relay_retry.handler),
+    LETTERS: ("dead-letters", 60, dead_letters.handler),
+    COMPLETION_LETTERS: ("dead-letters", 60, dead_letters.handler),
+    RETRY_LETTERS: ("dead-letters", 60, dead_letters.handler),
+}
+"""By queue: its function's name, its seconds, its handler."""
+
+HIDDEN_SECONDS = 30
+"""More than its function's time, a message stays hidden."""
+
+MOST_STEPS = 3000
+HOUR = 3600
+
+EFFECT = {"pk": {"S": "effects"}}
+
+
+class Cloud:
+    """Carries runs to their end. Faults are the world's, and what is `away` or `down` here."""
+
+    def __init__(self, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world = world
+        self.queues = Queues(lambda: world.now_ms)
+        self.steps = Steps(lambda: world.now_ms, self._send_attempt)
+        self.bus = Bus(lambda detail: self.queues.put(COMPLETIONS, detail))
+        self.stream: list[tuple[Item | None, Item | None]] = []
+        self.down: set[str] = set()
+        """Functions that are not invoked: throttled, or their mapping is disabled."""
+        self.away: dict[str, str] = {}
+        """Operations that are refused, each with the error's code."""
+        self.skew_seconds: dict[str, float] = {}
+        """How far a function's clock is ahead."""
+        self.attempts: list[tuple[str, int, int]] = []
+        """Run id, retries and time of each call of the action."""
+        self.handled: list[tuple[str, dict[str, Any]]] = []
+        """Run id and result of each call of the completion handler."""
+        self.failures = 0
+        """How many attempts of a run fail before one succeeds."""
+        self.handler_raises = False
+        self.during: list[Callable[[], Any]] = []
+        """What happens in the middle of the action's next calls, one each."""
+        self.in_handler: list[Callable[[], Any]] = []
+        """What happens in the middle of the handler's next calls, one each."""
+        self.versions: dict[str, list[Run]] = {}
+        self._seen: dict[str, Item] = {}
+        self._early: list[str] = []
+        self._function = ""
+        self._dynamodb = world.client("dynamodb")
+        tables = _Tables(self, self._dynamodb)
+        services = {
+            "dynamodb": tables,
+            "sqs": _Service(self, self.queues),
+            "stepfunctions": _Service(self, self.steps),
+            "events": _Service(self, self.bus),
+        }
+        world.client = services.__getitem__
+        monkeypatch.setattr(clock, "now_ms", self._clock)
+        world.action(self._work)
+        world.handler(self._done)
+
+    # Callers
+
+    def submit(self, **options: Any) -> str:
+        """Submit a run of the action with the completion handler. Answers its key."""
+        request = {"action": "jobs.work", "options": {"onComplete": "jobs.done", **options}}
+        answer = self._invoke("submit", 30, lambda event, _: submit.submit(event), request)
+        return f"default#{answer['runId']}"
+
+    def put(self, **fields: Any) -> Run:
+        """A run in any state, of which the relay has seen all changes until now."""
+        run: Run = self.world.a_run(**{"on_complete": "jobs.done"} | fields)
+        self._seen[run.key] = run.to_item()
+        self._dynamodb.put_item(TableName="runs", Item=run.to_item())
+        return run
+
+    def run(self, key: str) -> Run:
+        run: Run = self.world.run(key)
+        return run
+
+    # What was seen
+
+    def calls(self, key: str) -> list[int]:
+        """The retries with which the run's action was called, in order."""
+        return [retries for run_id, retries, _ in self.attempts if key.endswith(f"#{run_id}")]
+
+    def results(self, key: str) -> list[str]:
+        """The kinds of result with which the run's handler was called, in order."""
+        return [result["type"] for run_id, result in self.handled if key.endswith(f"#{run_id}")]
+
+    def effects(self, key: str) -> int:
+        """How often the writes that the handler returned took effect."""
+        answer = self._dynamodb.get_item(
+            TableName="stats", Key=EFFECT | {"sk": {"S": key.partition("#")[2]}}
+        )
+        return int(answer.get("Item", {}).get("count", {"N": "0"})["N"])
+
+    def ended(self, key: str, result: str, *, retries: int = 0) -> Run:
+        """The run, found at rest with that result and one completion of that kind."""
+        run = self.run(key)
+        assert (run.result, run.retries) == (result, retries)
+        assert (run.completion, self.effects(key)) == ("done", 1)
+        assert set(self.results(key)) == {result}
+        return run
+
+    def bodies(self, queue: str) -> list[str]:
+        return [it.body for it in self.queues.on(queue).values()]
+
+    def broken(self) -> list[str]:
+        """Which invariants were ever broken, by any write or call until now."""
+        wrong = [*self.steps.faults, *self._early]
+        for key, versions in self.versions.items():
+            claims = {(it.enqueued_at, it.claim) for it in versions if it.claim}
+            created = Counter(enqueued_at for enqueued_at, _ in claims)
+            most = max((settings.policy(it).max_retries for it in versions), default=0) + 1
+            if any(count > most for count in created.values()):
+                wrong.append(f"I4: {created} attempts of {key}, allowed are {most}")
+            for before, after in pairwise(versions):
+                same = before.enqueued_at == after.enqueued_at
+                ends = [(it.kind, it.outcome(), it.finished_at) for it in (before, after)]
+                if same and before.ended and ends[0] != ends[1]:
+                    wrong.append(f"I6: {key} was {ends[0]}, is {ends[1]}")
+            if self.effects(key) > max(1, len(created)):
+                wrong.append(f"I2: {self.effects(key)} effects for {key}")
+        return wrong
+
+    def at_rest(self) -> None:
+        """Nothing is left to do: all ended, all queues empty, every execution closed."""
+        assert self.broken() == []
+        runs = [Run.from_item(it) for it in self.world.items() if "kind" in it]
+        assert [it.key for it in runs if not it.ended] == []
+        assert [it.key for it in runs if it.completion == "pending"] == []
+        assert [it.key for it in runs if it.open and it.completion != "parked"] == []
+        assert {it: self.bodies(it) for it in READERS if self.bodies(it)} == {}
+        assert [it.name for it in self.steps.open()] == []
+
+    # Time
+
+    def rest(self, *, hours: float = 48) -> None:
+        """Let everything happen that is due, the clock moving on to what comes next, until
+        nothing is left, or for so long."""
+        until = self.world.now_ms + round(hours * HOUR * 1000)
+        for _ in range(MOST_STEPS):
+            if self.step():
+                continue
+            later = [it.visible_at for it in self._messages()]
+            later += [it.wakes_at for it in self.steps.open() if it.state == "Backoff"]
+            following = min((at for at in later if at > self.world.now_ms), default=None)
+            if following is None or following > until:
+                return
+            self.world.now_ms = following
+        raise AssertionError("it does not come to rest")
+
+    def until(self, here: Callable[[], Any]) -> None:
+        """Let things happen one by one, as time goes by, until it is so."""
+        for _ in range(MOST_STEPS):
+            if here():
+                return
+            if not self.step():
+                self.world.tick(1)
+        raise AssertionError("it never is so")
+
+    def pass_time(self, *, minutes: float) -> None:
+        """As `rest`, and then exactly so much time has passed."""
+        until = self.world.now_ms + round(minutes * 60_000)
+        self.rest(hours=minutes / 60)
+        self.world.now_ms = until
+
+    def step(self) -> bool:
+        """Do one thing that is due. False: nothing is."""
+        if self.stream and "relay" not in self.down:
+            self.relay()
+            return True
+        for execution in self.steps.woken():
+            if "retrier" not in self.down:
+                self.steps.attempt(execution)
+                return True
+        for queue in READERS:
+            for sent in self.queues.visible(queue):
+                self.deliver(queue, sent)
+                return True
+        return False
+
+    # What invokes the functions
+
+    def relay(self) -> None:
+        """A batch of the stream; it comes again if the function fails."""
+        batch = list(self.stream)
+        self._invoke("relay", 60, relay.handler, {"Records": [_record(*it) for it in batch]})
+        del self.stream[: len(batch)]
+
+    def deliver(self, queue: str, sent: Sent | None = None) -> bool:
+        """A message to the function that reads the queue. Whether it was acknowledged."""
+        name, seconds, handler = READERS[queue]
+        if sent is None:
+            sent = self.queues.visible(queue)[0]
+        most, letters = RECEIVES.get(queue, (0, ""))
+        if letters and sent.receives >= most:
+            del self.queues.on(queue)[sent.number]
+            self.queues.put(letters, sent.body)
+            return False
+        sent.receives += 1
+        sent.visible_at = self.world.now_ms + (seconds + HIDDEN_SECONDS) * 1000
+        if name in self.down:
+            return False
+        event = {
+            "Records": [
+                {
+                    "messageId": str(sent.number),
+                    "receiptHandle": str(sent.number),
+                    "body": sent.body,
+                    "eventSourceARN": f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue}",
+                }
+            ]
+        }
+        try:
+            answer = self._invoke(name, seconds, handler, event)
+        except Died:
+            return False
+        if answer["batchItemFailures"]:
+            return False
+        self.queues.on(queue).pop(sent.number, None)
+        return True
+
+    def sweep(self, overdue_seconds: int = 900) -> int:
+        """How many hints it repeated."""
+        event = {"overdueSeconds": overdue_seconds}
+        return sum(self._invoke("sweeper", 240, sweeper.handler, event).values())
+
+    def sweep_until_rest(self, *, hours: int = 24) -> None:
+        """Rest, and sweep every five minutes, for some hours."""
+        for _ in range(hours * 12):
+            self.pass_time(minutes=5)
+            self.sweep()
+            if not self._messages() and not self.steps.open() and not self.stream:
+                runs = [Run.from_item(it) for it in self.world.items() if "kind" in it]
+                if all(it.open is None for it in runs):
+                    break
+        self.rest()
+
+    def lose_messages(self) -> int:
+        """Every message of every queue is gone. How many those were."""
+        lost = len(self._messages())
+        self.queues.queues.clear()
+        return lost
+
+    def changed(self, key: str) -> None:
+        """The run's item may be another: note it, and tell the stream."""
+        table = dynamodb_backends[ACCOUNT]["us-east-1"].tables["runs"]
+        standing = table.items.get(DynamoType({"S": key}))
+        if standing is None:  # The write was refused.
+            return
+        old, new = self._seen.get(key), standing.to_json()["Attributes"]
+        if old == new:
+            return
+        self.stream.append((old, new))
+        self._seen[key] = new
+        try:
+            run = Run.from_item(new)
+        except Unreadable:  # A test's own.
+            return
+        self.versions.setdefault(key, []).append(run)
+        earliest = run.due - 1000 * max(map(abs, self.skew_seconds.values()), default=0)
+        if run.kind == "running" and self.world.now_ms < earliest:
+            self._early.append(f"I5: {key} runs {earliest - self.world.now_ms} ms early")
+
+    def _messages(self) -> list[Sent]:
+        return [it for queue in READERS for it in self.queues.on(queue).values()]
+
+    def _send_attempt(self, pool: str, body: str) -> None:
+        self.queues.put(f"Test-{pool}-work", body)
+
+    def _invoke(self, function: str, seconds: int, handler: Any, event: Any) -> Any:
+        deadline = self.world.now_ms + seconds * 1000
+        context = SimpleNamespace(
+            get_remaining_time_in_millis=lambda: max(0, deadline - self.world.now_ms)
+        )
+        caller, self._function = self._function, function
+        try:
+            return handler(event, context)
+        finally:
+            self._function = caller
+
+    def _clock(self) -> int:
+        return int(self.world.now_ms + self.skew_seconds.get(self._function, 0) * 1000)
+
+    # User code
+
+    def _work(self, ctx: Any, args: Any) -> str:
+        self.attempts.append((ctx.run_id, ctx.retries, self.world.now_ms))
+        if self.during:
+            self.during.pop(0)()
+        if ctx.retries < self.failures:
+            raise ValueError("boom")
+        return "done"
+
+    def _done(self, ctx: Any, context: Any, result: dict[str, Any]) -> list[dict[str, Any]]:
+        self.handled.append((ctx.run_id, result))
+        if self.in_handler:
+            self.in_handler.pop(0)()
+        if self.handler_raises:
+            raise ValueError("bang")
+        update = {
+            "TableName": "stats",
+            "Key": EFFECT | {"sk": {"S": ctx.idempotency_key}},
+            "UpdateExpression": "ADD #count :one",
+            "ExpressionAttributeNames": {"#count": "count"},
+            "ExpressionAttributeValues": {":one": {"N": "1"}},
+        }
+        return [{"Update": update}]
+
+
+class _Service:
+    """A client whose operations may be refused for a while."""
+
+    def __init__(self, cloud: Cloud, client: Any) -> None:
+        self._cloud = cloud
+        self._client = client
+
+    def __getattr__(self, operation: str) -> Any:
+        call = getattr(self._client, operation)
+
+        def met(**parameters: Any) -> Any:
+            if self._cloud._function and operation in self._cloud.away:
+                error = {"Code": self._cloud.away[operation], "Message": "refused by the test"}
+                raise ClientError({"Error": error}, operation)
+            return call(**parameters)
+
+        return met
+
+
+class _Tables(_Service):
+    """The tables' client: each write that changes a run is seen by the stream."""
+
+    def __getattr__(self, operation: str) -> Any:
+        call = super().__getattr__(operation)
+
+        def seen(**parameters: Any) -> Any:
+            entries = [next(iter(it.values())) for it in parameters.get("TransactItems", [])]
+            try:
+                return call(**parameters)
+            finally:
+                for entry in [parameters, *entries]:
+                    key = entry.get("Item", entry.get("Key", {})).get("run")
+                    if key is not None and operation != "get_item":
+                        self._cloud.changed(key["S"])
+
+        return seen
+
+
+def _record(old: Item | None, new: Item | None) -> dict[str, Any]:
+    item = new or old
+    assert item is not None
+    images = {"OldImage": old, "NewImage": new}
+    name = "REMOVE" if new is None else "INSERT" if old is None else "MODIFY"
+    kept = {image: it for image, it in images.items() if it is not None}
+    return {"eventName": name, "dynamodb": {"Keys": {"run": item["run"]}, **kept}}
