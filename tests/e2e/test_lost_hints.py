@@ -82,9 +82,16 @@ class Outage:
     def ended(self, run_id: str, *, retries: int = 0, starts: int = 1, pool: str = POOL) -> None:
         """It succeeded, with so many calls of its action and one effect of its completion."""
         status = self.stack.status(pool, run_id)
-        assert (status["result"]["type"], status["retries"]) == ("success", retries)
+        told = (status["result"]["type"], status["retries"])
+        assert told == ("success", retries), self.retried(run_id, pool)
         assert len(self.ledger.times(run_id, "start")) == starts
         assert self.ledger.completions(run_id) == 1
+
+    def retried(self, run_id: str, pool: str) -> list[str]:
+        """Why its attempts failed, as its consumer logged it."""
+        lines = self.stack.logs(self.function(f"{pool}-consumer"))
+        mine = [it for it in lines if it.get("runId") == run_id]
+        return [it["error"] for it in mine if it.get("event") == "job-retry"]
 
     @contextmanager
     def off(self, part: str) -> Iterator[None]:

@@ -84,6 +84,8 @@ class Life:
     uncounted: int = 0
     canceled: bool = False
     """Whether somebody canceled it; who asked while it was forgotten may meet the next life."""
+    skewed: bool = False
+    """Whether a clock that is wrong had a say in it."""
     over: bool = False
     """Nothing is left to do."""
     hinted: dict[Any, list[int]] = field(default_factory=dict)
@@ -490,6 +492,7 @@ class World:
         life, process = self.lives[run.key], self.current
         key = run.key
         self._shape(run)
+        life.skewed |= process is not None and bool(process.skew)
         if was.ended:
             fields = ("kind", "result", "return_value", "error", "finished_at", "retries", "due")
             for name in fields:
@@ -505,10 +508,9 @@ class World:
         stood = ("kind", "claim", "due", "retries", "lease")
         if all(getattr(was, name) == getattr(run, name) for name in stood):
             return  # A note on it: its hint, or a request to cancel.
-        skewed = process.skew or any(it.skew for it in life.claims.values())
         if was.kind == "running" and (run.kind != "running" or run.claim != was.claim):
             holder = life.claims.get(was.claim or "")
-            if holder is not None and holder is not process and holder.alive and not skewed:
+            if holder is not None and holder is not process and holder.alive and not life.skewed:
                 self.wrong(f"{key}: a living worker was declared lost")
         if run.kind == "running":
             if was.kind == "running":
@@ -608,9 +610,9 @@ class World:
                 continue
             if run.kind == "running" and life.claims.get(run.claim or "") is process:
                 self.wrong(f"{run.key}: {process.kind} ended and left its claim running")
-            if process.notes.get("succeeded") == (life.key, life.number) and not process.skew:
+            if process.notes.get("succeeded") == (life.key, life.number):
                 value = process.notes["value"]
-                if run.return_value != value and not any(it.skew for it in life.claims.values()):
+                if run.return_value != value and not life.skewed:
                     self.wrong(f"{run.key}: a success was not kept, it is {run.kind}")
 
     def _check_acknowledged(self, process: Process, queue: str, sent: Sent) -> None:
@@ -656,7 +658,7 @@ class World:
         if run is None or run.kind != "running" or life.claims.get(run.claim or "") is not process:
             self.wrong(f"I4 {key}: an action starts without a claim")
         for other in self.processes:
-            if other.notes.get("acts") == key and other.alive and not (other.skew or process.skew):
+            if other.notes.get("acts") == key and other.alive and not life.skewed:
                 self.wrong(f"I4 {key}: two attempts at once")
         process.notes["acts"] = key
         try:
@@ -694,7 +696,7 @@ class World:
             if (
                 other.notes.get("handles") == key
                 and other.alive
-                and not (other.skew or process.skew)
+                and not life.skewed
             ):
                 self.wrong(f"I2 {key}: two handlers at once")
         life.calls += 1
