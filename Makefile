@@ -14,7 +14,7 @@ export JSII_RUNTIME_PACKAGE_CACHE_ROOT = $(CURDIR)/.local/jsii
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION = 20
 export NODE_NO_WARNINGS = 1
 
-.PHONY: help demo chaos up down test check clean
+.PHONY: help demo chaos up down test check packages clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -38,11 +38,15 @@ check: $(READY) ## lint, format, types, template
 	$(TOOLS) ruff check .
 	$(TOOLS) ruff format --check .
 	$(TOOLS) mypy
+	$(BIN)/python -m local packages
 	$(TOOLS) cdk synth --quiet --no-notices --output $(SYNTH)
 	$(TOOLS) cfn-lint $(SYNTH)/*.template.json
 
+packages: $(READY) ## bring functions/requirements.txt up to date for `cdk deploy`
+	@$(BIN)/python -m local packages
+
 clean: down ## remove everything that was installed and written here
-	rm -rf .venv node_modules .local
+	rm -rf .venv node_modules .local .packages
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, but $(PYTHON) is {v[0]}.{v[1]}: PYTHON=<another> make ...")'

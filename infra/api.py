@@ -20,6 +20,13 @@ ROUTES = (
     (apigateway.HttpMethod.POST, "/pools/{pool}/runs"),
     (apigateway.HttpMethod.GET, "/pools/{pool}/runs/{runId}"),
     (apigateway.HttpMethod.POST, "/pools/{pool}/runs/{runId}/cancel"),
+    (apigateway.HttpMethod.POST, "/pools/{pool}/status"),
+    (apigateway.HttpMethod.GET, "/pools/{pool}/runs"),
+    (apigateway.HttpMethod.GET, "/pools/{pool}/stats"),
+    (apigateway.HttpMethod.POST, "/pools/{pool}/cancel"),
+    (apigateway.HttpMethod.POST, "/pools/{pool}/redrive"),
+    (apigateway.HttpMethod.PATCH, "/pools/{pool}"),
+    (apigateway.HttpMethod.GET, "/pools"),
 )
 
 ACCESS_LOG_FIELDS = (

@@ -76,6 +76,7 @@ class Completion(Construct):
             description="Calls the completion handlers, each once in effect",
             timeout_seconds=config.timeout_seconds,
             memory_mb=config.memory_mb,
+            user_code=True,
         )
         self.function.add_event_source(
             SqsEventSource(

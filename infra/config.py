@@ -67,9 +67,10 @@ class PoolConfig:
     tables: tuple[str, ...]
     alarms: AlarmsConfig
 
-    def for_functions(self) -> dict[str, Any]:
+    def for_functions(self, *, reserved: bool) -> dict[str, Any]:
         """What the functions know of the pool: its entry in the asset's pools.json."""
         return {
+            "reservedConcurrency": reserved,
             "maxParallelism": self.max_parallelism,
             "initialBackoffMs": self.initial_backoff_ms,
             "base": self.base,

@@ -5,9 +5,12 @@ The only place that declares a function and the only one that touches files. It 
 say what differs: name, handler, timeout, memory.
 """
 
+import ast
 import atexit
 import json
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import files
@@ -37,11 +40,14 @@ class Lambdas(Construct):
         *,
         environment: Mapping[str, str],
         pools: tuple[PoolConfig, ...],
+        reserved: bool,
         source: Path = FUNCTIONS,
     ) -> None:
         super().__init__(scope, construct_id)
         self._environment = dict(environment)
-        self._code = lambda_.Code.from_asset(str(staged_functions(source, pools)))
+        self._code = lambda_.Code.from_asset(
+            str(staged_functions(source, pools, reserved=reserved))
+        )
         self._layer = lambda_.LayerVersion(
             self,
             "Layer",
@@ -50,6 +56,17 @@ class Lambdas(Construct):
             compatible_architectures=[lambda_.Architecture.ARM_64],
             description="Powertools for AWS Lambda",
         )
+        self._packages = [
+            lambda_.LayerVersion(
+                self,
+                "Packages",
+                code=lambda_.Code.from_asset(str(directory)),
+                compatible_runtimes=[lambda_.Runtime.PYTHON_3_13],
+                compatible_architectures=[lambda_.Architecture.ARM_64],
+                description="What functions/requirements.txt names",
+            )
+            for directory in _packages(source)
+        ]
 
     def function(
         self,
@@ -64,8 +81,12 @@ class Lambdas(Construct):
         reserved_concurrency: int | None = None,
         environment: Mapping[str, str] | None = None,
         policies: Sequence[str] = (),
+        user_code: bool = False,
     ) -> lambda_.Function:
-        """A function that may write its own log and nothing else; `stack.py` grants the rest."""
+        """A function that may write its own log and nothing else; `stack.py` grants the rest.
+
+        `user_code`: it runs actions or completion handlers, and so has their packages.
+        """
         log_group = logs.LogGroup(
             scope,
             f"{construct_id}Logs",
@@ -92,7 +113,7 @@ class Lambdas(Construct):
             architecture=lambda_.Architecture.ARM_64,
             code=self._code,
             handler=handler,
-            layers=[self._layer],
+            layers=[self._layer, *(self._packages if user_code else [])],
             role=role,
             log_group=log_group,
             timeout=Duration.seconds(timeout_seconds),
@@ -102,11 +123,38 @@ class Lambdas(Construct):
         )
 
 
-def staged_functions(source: Path, pools: tuple[PoolConfig, ...]) -> Path:
+def _check_syntax(source: Path) -> None:
+    """What does not parse would be deployed, and then not be found."""
+    for path in [*source.glob("actions/**/*.py"), *source.glob("completions/**/*.py")]:
+        try:
+            ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None)
+            where = f"{path.relative_to(source.parent)}" + (f", line {line}" if line else "")
+            sys.exit(f"{where}: {getattr(error, 'msg', error)}")
+
+
+def _packages(source: Path) -> list[Path]:
+    """The directory of installed packages for user code, if functions/requirements.txt names any.
+
+    `make` installs them, for Lambda; a deploy to the emulator names another by environment.
+    """
+    requirements = source / "requirements.txt"
+    lines = requirements.read_text().splitlines() if requirements.exists() else []
+    if not any(line.partition("#")[0].strip() for line in lines):
+        return []
+    directory = Path(os.environ.get("WORKPOOL_PACKAGES", source.parent / ".packages" / "lambda"))
+    if not directory.is_dir():
+        sys.exit("The packages of functions/requirements.txt are not installed: make packages")
+    return [directory]
+
+
+def staged_functions(source: Path, pools: tuple[PoolConfig, ...], *, reserved: bool) -> Path:
     """The code and, beside its packages, the pools: too long for an environment."""
     staged = _temporary_directory()
+    _check_syntax(source)
     shutil.copytree(source, staged, ignore=_NO_SOURCE, dirs_exist_ok=True)
-    entries = {pool.name: pool.for_functions() for pool in pools}
+    entries = {pool.name: pool.for_functions(reserved=reserved) for pool in pools}
     (staged / "pools.json").write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
     return staged
 

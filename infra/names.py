@@ -62,3 +62,8 @@ def retrier_arn(name: str) -> str:
 def executions_arn(name: str) -> str:
     """Of every execution of a state machine."""
     return f"arn:{Aws.PARTITION}:states:{Aws.REGION}:{Aws.ACCOUNT_ID}:execution:{name}:*"
+
+
+def mappings_arn() -> str:
+    """Of every event source mapping of the account and region: their ids are Lambda's own."""
+    return f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{Aws.ACCOUNT_ID}:event-source-mapping:*"

@@ -61,6 +61,7 @@ class Pool(Construct):
             reserved_concurrency=config.max_parallelism if reserved else None,
             environment={**config.environment, "IDEMPOTENT_WORKPOOL_LOG_LEVEL": config.log_level},
             policies=config.policies,
+            user_code=True,
         )
         self.consumer.add_event_source(
             SqsEventSource(

@@ -81,10 +81,11 @@ class Relay(Construct):
                 starting_position=lambda_.StartingPosition.TRIM_HORIZON,
                 batch_size=100,
                 filters=[lambda_.FilterCriteria.filter(change) for change in CHANGES],
-                # A batch fails only if nothing could be sent, not even to the retry queue. It is
-                # halved to find a poisonous record; after so many tries its position in the
-                # stream goes to a queue that a person reads.
-                bisect_batch_on_error=True,
+                # A batch fails only if nothing could be sent, not even to the retry queue, or the
+                # counters are out of reach. It comes again whole, since the counters know it by
+                # its first record; after so many tries its position in the stream goes to a queue
+                # that a person reads.
+                bisect_batch_on_error=False,
                 retry_attempts=100,
                 on_failure=SqsDlq(self.failures),
             )

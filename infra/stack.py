@@ -18,15 +18,19 @@ from infra.completion import Completion
 from infra.config import WorkpoolConfig, pascal_case
 from infra.dead_letters import DeadLetters
 from infra.lambdas import FUNCTIONS, Lambdas
-from infra.names import ANY_POOL, Names, executions_arn, queue_url, retrier_arn
+from infra.names import ANY_POOL, Names, executions_arn, mappings_arn, queue_url, retrier_arn
 from infra.pool import Pool
 from infra.relay import Relay
+from infra.stats import Stats
 from infra.storage import OPEN_INDEX, Storage
 from infra.submit import Submit
 from infra.sweeper import Sweeper
 
 READ_RUN = ["dynamodb:GetItem"]
-WRITE_RUN = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+READ_RUNS = ["dynamodb:GetItem", "dynamodb:BatchGetItem"]
+WRITE_RUN = [*READ_RUNS, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"]
+READ_STATS = ["dynamodb:GetItem", "dynamodb:Query"]
+COUNT = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
 #: What TransactWriteItems asks for: the rights of its entries.
 WRITE_IN_TRANSACTION = [*WRITE_RUN, "dynamodb:ConditionCheckItem"]
 ANSWER_TOKEN = ["states:SendTaskFailure", "states:SendTaskSuccess"]
@@ -67,6 +71,7 @@ class WorkpoolStack(Stack):
             "Lambdas",
             source=functions,
             pools=config.pools,
+            reserved=config.reserved_concurrency,
             environment={
                 "WORKPOOL_STACK": config.stack_name,
                 "WORKPOOL_RUNS_TABLE": storage.runs.table_name,
@@ -77,6 +82,7 @@ class WorkpoolStack(Stack):
                 "WORKPOOL_PARKED_QUEUE": queue_url(names.parked_queue(ANY_POOL)),
                 "WORKPOOL_RELAY_RETRY_QUEUE": queue_url(names.part("relay-retry")),
                 "WORKPOOL_RETRIER": retrier_arn(names.retrier(ANY_POOL)),
+                "WORKPOOL_CONSUMER": names.consumer(ANY_POOL),
                 "IDEMPOTENT_WORKPOOL_LOG_LEVEL": config.log_level,
             },
         )
@@ -111,6 +117,7 @@ class WorkpoolStack(Stack):
         )
 
         sweeper = Sweeper(self, "Sweeper", names=names, lambdas=lambdas)
+        stats = Stats(self, "Stats", names=names, lambdas=lambdas)
         Alarms(
             self,
             "Alarms",
@@ -136,10 +143,38 @@ class WorkpoolStack(Stack):
         runs = storage.runs.table_arn
         _allow(submit.function, WRITE_RUN, runs)
         _allow(api.function, WRITE_RUN, runs)
-        _allow(api.function, ["dynamodb:Query"], f"{runs}/index/{OPEN_INDEX}")
         for pool in pools:
             _allow(pool.consumer, WRITE_RUN, runs)
         _allow(completion.function, WRITE_IN_TRANSACTION, runs)
+        _allow(stats.function, READ_RUNS, runs)
+
+        # Lists and statistics: also for those that use the pool from inside.
+        counters = storage.stats.table_arn
+        users = (api.function, completion.function, *(pool.consumer for pool in pools))
+        for reading in (*users, stats.function, sweeper.function):
+            _allow(reading, ["dynamodb:Query"], f"{runs}/index/{OPEN_INDEX}")
+            _allow(reading, READ_STATS, counters)
+        _allow(relay.function, COUNT, counters)
+
+        # Operating a pool: its row, its limits, its given-up messages, cancelAll.
+        operators = (api.function, sweeper.function)
+        for operating in operators:
+            _allow(operating, COUNT, counters)
+            _allow(
+                operating,
+                ["lambda:PutFunctionConcurrency", "lambda:GetFunctionConcurrency"],
+                *(pool.consumer.function_arn for pool in pools),
+            )
+            # A mapping's id is known only when it is looked for.
+            _allow(operating, ["lambda:ListEventSourceMappings"], "*")
+            _allow(operating, ["lambda:UpdateEventSourceMapping"], mappings_arn())
+        _allow(api.function, ["lambda:InvokeFunction"], sweeper.function.function_arn)
+        _allow(api.function, ["events:PutEvents"], completion.bus.event_bus_arn)
+        _allow(
+            api.function,
+            ["sqs:GetQueueAttributes"],
+            *(queue.queue_arn for pool in pools for queue in (pool.dead_letters, pool.parked)),
+        )
 
         # The four that read a run and send the hint that its state calls for: a message, an
         # execution, an event.
@@ -158,10 +193,9 @@ class WorkpoolStack(Stack):
                 *(pool.retrier.state_machine.state_machine_arn for pool in pools),
             )
             _allow(hinting, ["events:PutEvents"], completion.bus.event_bus_arn)
-        # The sweeper finds runs by the index, notes what it repeats, and keeps its place.
+        # The sweeper finds runs by the index, notes what it repeats, and cancels.
         _allow(sweeper.function, ["dynamodb:Scan"], f"{runs}/index/{OPEN_INDEX}")
         _allow(sweeper.function, ["dynamodb:BatchGetItem", "dynamodb:UpdateItem"], runs)
-        _allow(sweeper.function, ["dynamodb:GetItem", "dynamodb:PutItem"], storage.stats.table_arn)
         # What the relay cannot send waits here; and it alone sees that a waiting run was canceled
         # (an execution's name is its run's, so it is known only then).
         _allow(relay.function, ["sqs:SendMessage"], relay.retry_queue.queue_arn)
@@ -189,7 +223,11 @@ class WorkpoolStack(Stack):
         for pool in pools:
             functions_arn = f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{Aws.ACCOUNT_ID}:function"
             for name in pool.config.lambda_actions:
-                _allow(pool.consumer, ["lambda:InvokeFunction"], f"{functions_arn}:{name}")
+                _allow(
+                    pool.consumer,
+                    ["lambda:InvokeFunction", "lambda:GetFunctionConfiguration"],
+                    f"{functions_arn}:{name}",
+                )
             for table in pool.config.tables:
                 arn = f"arn:{Aws.PARTITION}:dynamodb:{Aws.REGION}:{Aws.ACCOUNT_ID}:table/{table}"
                 for user in (pool.consumer, completion.function):

@@ -21,6 +21,8 @@ from local.deploy import Deployment, bootstrap, deploy
 from local.emulator import Emulator
 from local.errors import LocalError
 from local.node import CHECKOUT, cdk_command, require_npm
+from local.packages import install
+from local.tables import create_examples
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 out = Console(highlight=False, soft_wrap=True)
@@ -45,6 +47,7 @@ def up(
             bootstrap(emulator=emulator)
         with _step("Deploying", "Deployed"):
             deployment = deploy(project=project, emulator=emulator)
+        create_examples(emulator.client("dynamodb"))
         environment = _write_environment(deployment)
     except BaseException:
         if started:
@@ -105,6 +108,12 @@ def chaos(
         console, seed=chosen, minutes=minutes, directory=directory.resolve(), json_file=json_file
     )
     raise typer.Exit(0 if held else 1)
+
+
+@app.command(hidden=True)
+def packages() -> None:
+    """Install the packages of functions/requirements.txt for Lambda."""
+    install(CHECKOUT, to=CHECKOUT / ".packages" / "lambda", target="lambda")
 
 
 @app.command(hidden=True)

@@ -22,6 +22,7 @@ from local.errors import LocalError
 from local.failure import deploy_failure
 from local.gaps import apply_reserved_concurrency, reserved_concurrency
 from local.node import CHECKOUT, cdk_command
+from local.packages import install
 
 _TIMEOUT_S = 900
 
@@ -80,7 +81,8 @@ def deploy(
     outputs.unlink(missing_ok=True)
     log = emulator.directory / "deploy.log"
     before = reserved_concurrency(emulator)
-    _cdk(arguments, emulator=emulator, project=project, log=log)
+    packages = install(project, to=emulator.directory / "packages", target="emulator")
+    _cdk(arguments, emulator=emulator, project=project, log=log, packages=packages)
     [(stack, values)] = json.loads(outputs.read_text()).items()
     apply_reserved_concurrency(emulator, stack=stack, before=before.get(stack, {}))
     return Deployment(emulator=emulator, stack=stack, outputs=values)
@@ -94,14 +96,22 @@ def _bootstrapped(emulator: Emulator) -> bool:
     return str(answer["Stacks"][0]["StackStatus"]).endswith("_COMPLETE")
 
 
-def _cdk(arguments: Sequence[str], *, emulator: Emulator, project: Path, log: Path) -> None:
+def _cdk(
+    arguments: Sequence[str],
+    *,
+    emulator: Emulator,
+    project: Path,
+    log: Path,
+    packages: Path | None = None,
+) -> None:
     task = f"cdk {arguments[0]}"
     command = [*cdk_command(), *arguments, "--no-color", "--no-notices", "--ci"]
     with log.open("wb") as sink:
         process = subprocess.Popen(
             command,
             cwd=project,
-            env=_cdk_environment(emulator),
+            env=_cdk_environment(emulator)
+            | ({"WORKPOOL_PACKAGES": str(packages)} if packages else {}),
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,

@@ -5,8 +5,6 @@ the broken promise, as the model test words it. A mutation that survives is eith
 reach (REDUNDANT says why) or a gap in its rules. One process at a time; about an hour for all.
 """
 
-# ruff: noqa: E501
-
 import os
 import re
 import shutil

@@ -8,11 +8,14 @@ from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
-from workpool import clients, events, settings
+from workpool import clients, control, events, settings
 from workpool.cancel import cancel
 from workpool.errors import Internal, InvalidRequest, WorkpoolError
+from workpool.listing import list_runs
+from workpool.redrive import redrive
 from workpool.request import parse_json
-from workpool.status import status
+from workpool.stats import stats
+from workpool.status import includes, status, status_many
 from workpool.submit import submit
 
 app = APIGatewayHttpResolver()
@@ -30,17 +33,72 @@ def post_run(pool: str) -> Response[str]:
     body = _body()
     if not isinstance(body, dict):
         raise InvalidRequest("the request must be a JSON object")
-    if "pool" in body:
-        raise InvalidRequest("pool is not a field here: the path names it")
+    name = settings.pool(unquote(pool)).name
     with clients.told():
-        return _json(202, submit({**body, "pool": unquote(pool)}))
+        return _json(202, submit(body, pool=name))
 
 
 @app.get("/pools/<pool>/runs/<run_id>")
 def get_run(pool: str, run_id: str) -> Response[str]:
     settings.pool(unquote(pool))
+    include = includes((app.current_event.query_string_parameters or {}).get("include"))
     with clients.told():
-        return _status(status(unquote(pool), unquote(run_id)))
+        return _status(status(unquote(pool), unquote(run_id), include=include))
+
+
+@app.post("/pools/<pool>/status")
+def post_status(pool: str) -> Response[str]:
+    name = settings.pool(unquote(pool)).name
+    with clients.told():
+        return _json(200, {"statuses": status_many(name, _field("runIds", required=True))})
+
+
+@app.get("/pools/<pool>/runs")
+def get_runs(pool: str) -> Response[str]:
+    name = settings.pool(unquote(pool)).name
+    given = app.current_event.query_string_parameters or {}
+    with clients.told():
+        return _json(
+            200,
+            list_runs(
+                name,
+                kind=given.get("kind"),
+                limit=given.get("limit"),
+                cursor=given.get("cursor"),
+            ),
+        )
+
+
+@app.post("/pools/<pool>/cancel")
+def post_cancel_all(pool: str) -> Response[str]:
+    with clients.told():
+        return _json(202, control.cancel_all(unquote(pool)))
+
+
+@app.post("/pools/<pool>/redrive")
+def post_redrive(pool: str) -> Response[str]:
+    name = settings.pool(unquote(pool)).name
+    with clients.told():
+        return _json(202, {"redriving": redrive(name, _field("runIds", required=False))})
+
+
+@app.get("/pools/<pool>/stats")
+def get_stats(pool: str) -> Response[str]:
+    with clients.told():
+        return _json(200, stats(unquote(pool)))
+
+
+@app.get("/pools")
+def get_pools() -> Response[str]:
+    with clients.told():
+        return _json(200, control.pools())
+
+
+@app.patch("/pools/<pool>")
+def patch_pool(pool: str) -> Response[str]:
+    body = _body()
+    with clients.told():
+        return _json(200, control.change(unquote(pool), body))
 
 
 @app.post("/pools/<pool>/runs/<run_id>/cancel")
@@ -77,6 +135,15 @@ def _body() -> Any:
         except (ValueError, binascii.Error) as error:
             raise InvalidRequest(f"the body must be base64 as announced: {error}") from error
     return parse_json(text)
+
+
+def _field(name: str, *, required: bool) -> Any:
+    """The one field that a body may have."""
+    text = app.current_event.get("body")
+    body = _body() if text or required else {}
+    if not isinstance(body, dict) or not body.keys() <= {name} or (required and name not in body):
+        raise InvalidRequest(f"the request must be a JSON object with {name} alone")
+    return body.get(name)
 
 
 def _status(shape: dict[str, Any]) -> Response[str]:

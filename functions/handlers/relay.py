@@ -1,26 +1,38 @@
-"""Invoked with the runs table's stream: relays a batch of changes."""
+"""Invoked with the runs table's stream: relays a batch of changes, then counts them."""
 
 from typing import Any
 
-from workpool import events, queues
+from workpool import counters, events, queues, settings
+from workpool.counters import Counted
 from workpool.errors import Unreadable
-from workpool.relay import Change, relay
+from workpool.relay import relay
 from workpool.run import Item, Run
+from workpool.stats import width_ms
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
-    changes: list[Change] = []
+    """Hints first; counters last, since they alone must not be repeated."""
+    changes: list[Counted] = []
     unreadable: list[str] = []
     for record in event["Records"]:
         images = record["dynamodb"]
         try:
-            changes.append((_run(images.get("OldImage")), _run(images.get("NewImage"))))
+            changes.append(
+                Counted(
+                    sequence=images["SequenceNumber"],
+                    at_ms=round(images["ApproximateCreationDateTime"] * 1000),
+                    old=_run(images.get("OldImage")),
+                    new=_run(images.get("NewImage")),
+                )
+            )
         except Unreadable as error:
             unreadable.append(images["Keys"]["run"]["S"])
             events.log("item-unreadable", key=unreadable[-1], error=str(error))
     if unreadable:  # The retry queue keeps them until code that reads them is back.
         queues.relay_later(unreadable)
-    relay(changes)
+    relay([(it.old, it.new) for it in changes])
+    windows = {pool.name: width_ms(pool.stats_window_ms) for pool in settings.pools().values()}
+    counters.count(changes, window_ms=windows)
 
 
 def _run(image: Item | None) -> Run | None:

@@ -1,24 +1,40 @@
-"""Invoked by a schedule: sweeps the open runs, and counts what had to be repeated."""
+"""Invoked by a schedule, and by cancelAll: walks the open runs of the pools.
+
+It repeats hints that were lost, cancels what cancelAll asked for, and repairs drifted settings.
+"""
 
 from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from workpool.settings import pools
-from workpool.sweep import OVERDUE_MS, sweep
+from workpool import control, events
+from workpool.settings import pool, pools
+from workpool.sweep import OVERDUE_MS, RESERVE_MS, sweep
 
 
 def handler(event: Any, context: Any) -> dict[str, int]:
-    """The event may carry {"overdueSeconds": n}; the answer is what was repeated, by pool."""
-    seconds = event.get("overdueSeconds") if isinstance(event, dict) else None
+    """The event may carry {"overdueSeconds": n} or {"cancel": pool}; the answer is how many hints
+    were repeated, or runs canceled, by pool."""
+    remaining_ms = context.get_remaining_time_in_millis
+
+    def in_time() -> bool:
+        return bool(remaining_ms() > RESERVE_MS)
+
+    event = event if isinstance(event, dict) else {}
+    if "cancel" in event:
+        return {event["cancel"]: control.walk_cancel(pool(event["cancel"]), in_time=in_time) or 0}
+    for it in pools().values():
+        try:
+            control.walk_cancel(it, in_time=in_time)
+            control.repair(it)
+        except Exception as error:  # One pool's trouble keeps no other pool from being swept.
+            events.failed("pool-failed", error, pool=it.name)
+    seconds = event.get("overdueSeconds")
     overdue_ms = OVERDUE_MS if seconds is None else round(seconds * 1000)
-    repeated = sweep(remaining_ms=context.get_remaining_time_in_millis, overdue_ms=overdue_ms)
-    for pool in pools():
+    repeated = sweep(remaining_ms=remaining_ms, overdue_ms=overdue_ms)
+    for name in pools():
         with single_metric(
-            name="HintsRepeated",
-            unit=MetricUnit.Count,
-            value=repeated[pool],
-            namespace="Workpool",
+            name="HintsRepeated", unit=MetricUnit.Count, value=repeated[name], namespace="Workpool"
         ) as metric:
-            metric.add_dimension(name="Pool", value=pool)
+            metric.add_dimension(name="Pool", value=name)
     return dict(repeated)

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from workpool import clock, events, lookup, retrier, settings, store
+from workpool import clock, events, lookup, remote, retrier, settings, store
 from workpool.context import ActionContext, about
 from workpool.errors import NonRetryableError
 from workpool.message import Message, Verdict, judge
 from workpool.request import MAX_ITEM_PAYLOAD_BYTES
-from workpool.retry import Failure, Outcome, Reschedule, Success, decide, message_of
+from workpool.retry import Failure, Outcome, Reschedule, Success, decide, message_of, with_attempt
 from workpool.run import Run
 
 LOST = "worker lost: it crashed, ran out of memory or was ended at its deadline"
@@ -83,8 +83,8 @@ def _perform(run: Run, message: Message, remaining_ms: Callable[[], int]) -> Non
     """
     if run.retries == 0:
         events.job_start(run, settings.policy(run))
-    limit_ms = settings.pool(run.pool).action_timeout_ms
-    limit_ms = max(0, min(limit_ms, remaining_ms() - MARGIN_MS))
+    pool_limit_ms = settings.pool(run.pool).action_timeout_ms
+    limit_ms = max(0, min(pool_limit_ms, remaining_ms() - MARGIN_MS))
     deadline = clock.now_ms() + limit_ms
     written = threading.Lock()
 
@@ -100,7 +100,10 @@ def _perform(run: Run, message: Message, remaining_ms: Callable[[], int]) -> Non
     watchdog.daemon = True
     watchdog.start()
     try:
-        outcome = _call(run, lambda: max(0, deadline - clock.now_ms()))
+        if remote.is_remote(run.action):
+            outcome = _bounded(remote.call(run, limit_ms=limit_ms, pool_limit_ms=pool_limit_ms))
+        else:
+            outcome = _call(run, lambda: max(0, deadline - clock.now_ms()))
     finally:
         watchdog.cancel()
     if not written.acquire(blocking=False):
@@ -126,15 +129,23 @@ def _call(run: Run, remaining_ms: Callable[[], int]) -> Outcome:
 def _returned(value: Any) -> Outcome:
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        size = len(text.encode())
+        text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         return Failure(f"the return value is no JSON: {error}", retryable=False)
-    if size > MAX_ITEM_PAYLOAD_BYTES:
-        return Failure(
-            f"the return value must be at most {MAX_ITEM_PAYLOAD_BYTES} bytes of JSON, got {size}",
-            retryable=False,
-        )
-    return Success(text)
+    return _bounded(Success(text))
+
+
+def _bounded(outcome: Outcome) -> Outcome:
+    """The outcome, unless its value is too large for a run to carry."""
+    if isinstance(outcome, Failure):
+        return outcome
+    size = len(outcome.return_value.encode())
+    if size <= MAX_ITEM_PAYLOAD_BYTES:
+        return outcome
+    return Failure(
+        f"the return value must be at most {MAX_ITEM_PAYLOAD_BYTES} bytes of JSON, got {size}",
+        retryable=False,
+    )
 
 
 def _settle(run: Run, outcome: Outcome, message: Message) -> None:
@@ -146,9 +157,10 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
         to = decide(
             run, outcome, policy=settings.policy(run), now_ms=now, u=random.uniform(0.5, 1.5)
         )
+        attempts = with_attempt(run, outcome, now_ms=now)
         try:
             if isinstance(to, Reschedule):
-                settled = store.reschedule(run, to, execution=message.execution)
+                settled = store.reschedule(run, to, execution=message.execution, attempts=attempts)
             else:
                 expires_at = settings.expiry(run.pool, now)
                 settled = store.finish(
@@ -157,6 +169,7 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
                     finished_at=now,
                     expires_at=expires_at,
                     execution=message.execution,
+                    attempts=attempts,
                 )
             break
         except store.Refused as refused:

@@ -7,16 +7,16 @@ calls the same verbs in process, and needs no configuration.
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from workpool import clock, lookup, request
-from workpool.errors import BY_CODE, Internal, Throttled, WorkpoolError
+from workpool.errors import BY_CODE, Internal, InvalidRequest, Throttled, WorkpoolError
 from workpool.run import attribute
 
 Json = Any
@@ -26,6 +26,10 @@ POLL_SECONDS = (0.2, 5.0)
 """`wait` polls first after the one, then after growing times up to the other."""
 
 TRIES = 4
+BATCH = 1000
+BATCH_BYTES = 4_000_000
+STATUSES = 100
+"""What one request takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,8 @@ class RunStatus:
     """{"type": "success", "returnValue"}, {"type": "failed", "error"} or {"type": "canceled"}."""
     completion: str | None = None
     """pending, done or parked; None without an `on_complete`."""
+    completion_error: str | None = None
+    """Why the completion handler is called again, or is parked."""
 
     @property
     def ended(self) -> bool:
@@ -144,6 +150,69 @@ class IdempotentWorkpool:
         """`run_at` without retries."""
         return self.run_at(at, action, args, max_retries=0, **options)
 
+    def run_batch(self, requests: Sequence[dict[str, Json]]) -> list[str | WorkpoolError]:
+        """Submit many at once: requests as in the API's `runs`, {"action", "args"?, "options"?}.
+
+        Answers in order the run id of each, or the error by which it was refused (returned, not
+        raised: the others are submitted). Large batches are sent in several requests.
+        """
+        answers: list[str | WorkpoolError] = []
+        for batch in _batches([_keyed(it) for it in requests]):
+            for result in self._verbs.submit_many(self.pool, batch):
+                answers.append(_error_of(result) or result["runId"])
+        return answers
+
+    def status_batch(self, run_ids: Sequence[str]) -> list[RunStatus]:
+        """The statuses of many runs, in order."""
+        return [
+            _status(shape)
+            for start in range(0, len(run_ids), STATUSES)
+            for shape in self._verbs.status_many(self.pool, run_ids[start : start + STATUSES])
+        ]
+
+    def runs(self, kind: str | None = None) -> Iterator[RunStatus]:
+        """The pool's open runs, oldest first, or those of one kind: enqueued, scheduled, running,
+        or parked (ended, and their completion handler kept raising)."""
+        cursor = None
+        while True:
+            page = self._verbs.runs(self.pool, kind, cursor)
+            yield from map(_status, page["runs"])
+            cursor = page.get("cursor")
+            if cursor is None:
+                return
+
+    def cancel_all(self) -> None:
+        """Cancel every run of the pool that is open now; it goes on after this returns."""
+        self._verbs.cancel_all(self.pool)
+
+    def stats(self) -> dict[str, Json]:
+        """The pool's statistics: pending, oldestPending, recentExecutions, recentErrorRate,
+        recentPermanentFailureRate, recentJobAverageMs, statsWindowMs."""
+        return dict(self._verbs.stats(self.pool))
+
+    def log_stats(self) -> dict[str, Json]:
+        """Print the statistics as one line of JSON with "event": "stats", and answer them."""
+        stats = self.stats()
+        print(json.dumps({"event": "stats", "pool": self.pool, **stats}), flush=True)
+        return stats
+
+    def pause(self) -> dict[str, Json]:
+        """Start no more actions; those that run go on. Answers the pool."""
+        return dict(self._verbs.change(self.pool, {"paused": True}))
+
+    def resume(self) -> dict[str, Json]:
+        """Start actions again. Answers the pool."""
+        return dict(self._verbs.change(self.pool, {"paused": False}))
+
+    def scale(self, max_parallelism: int) -> dict[str, Json]:
+        """Change maxParallelism, until cdk.json's value changes; interrupts nothing. Answers the
+        pool."""
+        return dict(self._verbs.change(self.pool, {"maxParallelism": max_parallelism}))
+
+    def redrive(self, run_ids: Sequence[str] | None = None) -> int:
+        """Call the completion handlers of these parked runs again, or of all. Answers how many."""
+        return int(self._verbs.redrive(self.pool, run_ids)["redriving"])
+
     def transact_item(
         self, action: Function, args: dict[str, Json] | None = None, **options: Any
     ) -> tuple[str, dict[str, Any]]:
@@ -197,14 +266,29 @@ class _Verbs(Protocol):
 
     def submit(self, body: dict[str, Json]) -> Json: ...
 
+    def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json: ...
+
     def status(self, pool: str, run_id: str) -> Json: ...
 
+    def status_many(self, pool: str, run_ids: Sequence[str]) -> Json: ...
+
+    def runs(self, pool: str, kind: str | None, cursor: str | None) -> Json: ...
+
     def cancel(self, pool: str, run_id: str) -> Json: ...
+
+    def cancel_all(self, pool: str) -> Json: ...
+
+    def stats(self, pool: str) -> Json: ...
+
+    def change(self, pool: str, body: dict[str, Json]) -> Json: ...
+
+    def redrive(self, pool: str, run_ids: Sequence[str] | None) -> Json: ...
 
 
 class _InProcess:
     """Inside a function of the stack: the verbs themselves. Imported here, not above: outside
-    they have no environment to work in."""
+    they have no environment to work in. What operates a pool is not for its own actions: their
+    role has no right to it, and AWS says so."""
 
     @property
     def runs_table(self) -> str:
@@ -222,10 +306,45 @@ class _InProcess:
 
         return status(pool, run_id)
 
+    def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json:
+        from workpool.submit import submit
+
+        return submit({"runs": list(bodies)}, pool=pool)["results"]
+
+    def status_many(self, pool: str, run_ids: Sequence[str]) -> Json:
+        from workpool.status import status_many
+
+        return status_many(pool, list(run_ids))
+
+    def runs(self, pool: str, kind: str | None, cursor: str | None) -> Json:
+        from workpool.listing import list_runs
+
+        return list_runs(pool, kind=kind, limit=None, cursor=cursor)
+
     def cancel(self, pool: str, run_id: str) -> Json:
         from workpool.cancel import cancel
 
         return cancel(pool, run_id)
+
+    def cancel_all(self, pool: str) -> Json:
+        from workpool.control import cancel_all
+
+        return cancel_all(pool)
+
+    def stats(self, pool: str) -> Json:
+        from workpool.stats import stats
+
+        return stats(pool)
+
+    def change(self, pool: str, body: dict[str, Json]) -> Json:
+        from workpool.control import change
+
+        return change(pool, body)
+
+    def redrive(self, pool: str, run_ids: Sequence[str] | None) -> Json:
+        from workpool.redrive import redrive
+
+        return {"redriving": redrive(pool, None if run_ids is None else list(run_ids))}
 
 
 class _Http:
@@ -239,6 +358,12 @@ class _Http:
         import boto3
 
         return boto3.Session()
+
+    @cached_property
+    def _connections(self) -> Any:
+        from botocore.httpsession import URLLib3Session
+
+        return URLLib3Session(timeout=35)
 
     @cached_property
     def _deployed(self) -> dict[str, str]:
@@ -258,17 +383,45 @@ class _Http:
 
     def submit(self, body: dict[str, Json]) -> Json:
         pool = body.pop("pool")
-        return self._call("POST", f"/pools/{quote(pool, safe='')}/runs", body)
+        return self._call("POST", _pool_path(pool) + "/runs", body)
 
     def status(self, pool: str, run_id: str) -> Json:
         return self._call("GET", _path(pool, run_id))
 
+    def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json:
+        return self._call("POST", _pool_path(pool) + "/runs", {"runs": list(bodies)})["results"]
+
+    def status_many(self, pool: str, run_ids: Sequence[str]) -> Json:
+        body = {"runIds": list(run_ids)}
+        return self._call("POST", _pool_path(pool) + "/status", body)["statuses"]
+
+    def runs(self, pool: str, kind: str | None, cursor: str | None) -> Json:
+        asked = {"kind": kind, "cursor": cursor}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        return self._call("GET", _pool_path(pool) + "/runs" + (f"?{query}" if query else ""))
+
     def cancel(self, pool: str, run_id: str) -> Json:
         return self._call("POST", _path(pool, run_id) + "/cancel")
 
+    def cancel_all(self, pool: str) -> Json:
+        return self._call("POST", _pool_path(pool) + "/cancel")
+
+    def stats(self, pool: str) -> Json:
+        return self._call("GET", _pool_path(pool) + "/stats")
+
+    def change(self, pool: str, body: dict[str, Json]) -> Json:
+        return self._call("PATCH", _pool_path(pool), body)
+
+    def redrive(self, pool: str, run_ids: Sequence[str] | None) -> Json:
+        body = None if run_ids is None else {"runIds": list(run_ids)}
+        return self._call("POST", _pool_path(pool) + "/redrive", body)
+
     def _call(self, method: str, path: str, body: Json = None) -> Json:
         """One request, tried again when AWS throttles or fails: every verb may be repeated."""
-        data = b"" if body is None else json.dumps(body).encode()
+        try:
+            data = b"" if body is None else json.dumps(body, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequest(f"the request must be JSON: {error}") from error
         for tries in range(TRIES):
             try:
                 return self._once(method, path, data)
@@ -282,7 +435,6 @@ class _Http:
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.exceptions import BotoCoreError
-        from botocore.httpsession import URLLib3Session
 
         call = AWSRequest(
             method, self._url + path, data=data, headers={"Content-Type": "application/json"}
@@ -290,7 +442,7 @@ class _Http:
         region = self._session.region_name or "us-east-1"
         SigV4Auth(self._session.get_credentials(), "execute-api", region).add_auth(call)
         try:
-            answer = URLLib3Session(timeout=35).send(call.prepare())
+            answer = self._connections.send(call.prepare())
         except BotoCoreError as error:
             raise Internal(f"{self._url} did not answer: {error}") from error
         try:
@@ -315,8 +467,41 @@ def _in_a_function() -> bool:
     return "WORKPOOL_RETRIER" in os.environ
 
 
+def _pool_path(pool: str) -> str:
+    return f"/pools/{quote(pool, safe='')}"
+
+
 def _path(pool: str, run_id: str) -> str:
-    return f"/pools/{quote(pool, safe='')}/runs/{quote(run_id, safe='')}"
+    return f"{_pool_path(pool)}/runs/{quote(run_id, safe='')}"
+
+
+def _keyed(asked: dict[str, Json]) -> dict[str, Json]:
+    """The request with an idempotency key, so that sending it again is safe, and names for
+    functions."""
+    options = {"idempotencyKey": uuid4().hex, **asked.get("options", {})}
+    if callable(options.get("onComplete")):
+        options["onComplete"] = lookup.name_of(options["onComplete"], "completion")
+    action = lookup.name_of(asked["action"], "action") if "action" in asked else None
+    return {**asked, **({"action": action} if action else {}), "options": options}
+
+
+def _batches(bodies: list[dict[str, Json]]) -> Iterator[list[dict[str, Json]]]:
+    """The requests by what one call takes: a thousand, and some megabytes."""
+    batch: list[dict[str, Json]] = []
+    size = 0
+    for body in bodies:
+        its = len(json.dumps(body))
+        if batch and (len(batch) == BATCH or size + its > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(body)
+        size += its
+    if batch:
+        yield batch
+
+
+def _error_of(result: dict[str, Json]) -> WorkpoolError | None:
+    return _error(500, result) if "error" in result else None
 
 
 def _body(

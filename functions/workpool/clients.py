@@ -28,6 +28,13 @@ def client(service: str) -> Any:
     return boto3.client(service, config=CONFIG)
 
 
+@cache
+def patient(service: str, seconds: int) -> Any:
+    """A client that waits so long for an answer, and asks once."""
+    config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=seconds)
+    return boto3.client(service, config=config)
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Tell a caller what AWS refused: Throttled for load, else Internal, without details."""

@@ -101,6 +101,16 @@ def _about(run: Run | None) -> dict[str, Any]:
     )
 
 
+@cache
+def _always_logger() -> Logger:
+    return Logger(service=f"{settings().stack}-stats", level="INFO", location=None)
+
+
+def always(event: str, **fields: Any) -> None:
+    """One event as one line, whatever the level: what was asked for by name."""
+    _always_logger().info(event, extra={"event": event, **fields})
+
+
 def failed(event: str, error: BaseException, **fields: Any) -> None:
     """Something that should not happen, with its trace."""
     logger().error(event, exc_info=error, extra={"event": event, **fields})

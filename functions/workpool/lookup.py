@@ -9,7 +9,7 @@ import ast
 import importlib
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -62,9 +62,15 @@ def check(name: str, decorator: Decorator) -> None:
     """Raise UnknownAction or UnknownCompletion unless the name's function can be run."""
     match = _NAME.fullmatch(name)
     if match is None or match[2] not in _decorated(decorator, match[1]):
+        known = [
+            f"{path.stem}.{function}"
+            for path in sorted((ROOT / PACKAGES[decorator]).glob("*.py"))
+            for function in sorted(_decorated(decorator, path.stem))
+        ]
         raise UNKNOWN[decorator](
-            f"no {decorator} {name!r}: want the name <module>.<function> of a function decorated "
-            f"with @{decorator} in functions/{PACKAGES[decorator]}/<module>.py"
+            f"no {decorator} {name!r} is deployed; deployed are: "
+            f"{', '.join(known[:20]) or 'none'} (functions decorated with @{decorator} in "
+            f"functions/{PACKAGES[decorator]}/<module>.py, by <module>.<function>)"
         )
 
 
@@ -79,7 +85,7 @@ def find(name: str, decorator: Decorator) -> Callable[..., Any]:
     return found
 
 
-@cache
+@lru_cache(256)
 def _decorated(decorator: Decorator, module: str) -> frozenset[str]:
     """The names of a module's functions that carry the decorator, read from its source."""
     package = ROOT / PACKAGES[decorator]

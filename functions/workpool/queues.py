@@ -58,6 +58,13 @@ def park(pool: str, body: str, *, reason: str) -> None:
     )
 
 
+def depth(url: str) -> int:
+    """Messages on a queue, in flight or not."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    answer = clients.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)
+    return sum(int(answer["Attributes"][name]) for name in names)
+
+
 def come_back_in(queue_arn: str, receipt: str, seconds: float) -> None:
     """When a message that is not acknowledged shows again, instead of at its queue's timeout."""
     name = queue_arn.rpartition(":")[2]

@@ -20,7 +20,7 @@ from workpool.run import Run, open_partition
 MAX_AHEAD_MS = 364 * 24 * 3600 * 1000
 """A waiting execution lives one year in all."""
 
-MAX_ITEM_PAYLOAD_BYTES = 128_000
+MAX_ITEM_PAYLOAD_BYTES = 125_000
 """For arguments, context and result each: three fit into DynamoDB's item of 400 KB."""
 
 MAX_RETRIES = 1000

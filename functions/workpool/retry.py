@@ -4,6 +4,7 @@ Rules: the original component's `run` loop (retries counts re-executions; a fail
 retries >= maxRetries; jitter in [0.5, 1.5)), with times rounded up to whole seconds.
 """
 
+import json
 import math
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ MAX_BACKOFF_MS = 30 * 24 * 3600 * 1000
 """30 days: no backoff is longer, whatever the options say."""
 
 MAX_ERROR_CHARACTERS = 4096
+MAX_ATTEMPTS = 10
+MAX_ATTEMPT_ERROR_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,20 @@ def backoff_ms(policy: Policy, *, retry: int, u: float) -> float:
 def next_due(at_ms: float, *, after: int) -> int:
     """`at_ms` rounded up to a whole second, and in any case later than the last due."""
     return max(ceil_to_second(at_ms), ceil_to_second(after + 1))
+
+
+def with_attempt(run: Run, outcome: Outcome, *, now_ms: int) -> str:
+    """The run's attempts with this one: the last ten, as JSON, so that an item stays small."""
+    last: dict[str, object] = {
+        "retries": run.retries,
+        "startedAt": run.started_at,
+        "ms": now_ms - (run.started_at or now_ms),
+        "ended": "success" if isinstance(outcome, Success) else "failed",
+    }
+    if isinstance(outcome, Failure):
+        last["error"] = printable(outcome.error)[:MAX_ATTEMPT_ERROR_CHARACTERS]
+    before = json.loads(run.attempts) if run.attempts else []
+    return json.dumps([*before, last][-MAX_ATTEMPTS:], ensure_ascii=False, separators=(",", ":"))
 
 
 def printable(error: str) -> str:

@@ -36,9 +36,10 @@ class Run:
     |---|---|
     | pool to open | create; `open` leaves when nothing is left to do for the run |
     | due, retries, execution | reschedule |
-    | claim, lease | claim; the claim stays, so that a lost attempt cannot write later |
+    | claim, lease, started_at | claim; the claim stays, so that a lost attempt cannot write later |
     | cancel_requested | ask to cancel |
     | result to finished_at | finish, cancel |
+    | attempts | reschedule, finish |
     | completion to completion_error | finish, cancel, then the completion's own writes |
     | hints, hinted_at | the sweeper |
     | expires_at | whoever leaves nothing to do |
@@ -82,6 +83,10 @@ class Run:
     completion_lease: int | None = None
     completion_tries: int = 0
     completion_error: str | None = None
+    started_at: int | None = None
+    """When the present or last attempt was claimed."""
+    attempts: str | None = None
+    """JSON: the last attempts, oldest first: {"retries", "startedAt", "ms", "ended", "error"?}."""
     hints: int = 0
     """How often the sweeper repeated the hint that the run waits for now."""
     hinted_at: int | None = None
@@ -187,6 +192,13 @@ def decode(stored: dict[str, Any]) -> Any:
     return stored.get("S", stored.get("BOOL"))
 
 
-def open_partition(pool: str, run_id: str) -> str:
-    """The partition of the open index that a run belongs to, for as long as it is open."""
-    return f"{pool}#{int(sha256(run_id.encode()).hexdigest()[:4], 16) % OPEN_SHARDS}"
+def open_partition(pool: str, run_id: str, *, parked: bool = False) -> str:
+    """The partition of the open index that a run belongs to, for as long as it is open. Parked
+    runs, which may lie there for long, are out of the way of the others."""
+    shard = int(sha256(run_id.encode()).hexdigest()[:4], 16) % OPEN_SHARDS
+    return open_partitions(pool, parked=parked)[shard]
+
+
+def open_partitions(pool: str, *, parked: bool = False) -> list[str]:
+    """All of a pool's partitions of the open index."""
+    return [f"{pool}#{'parked#' if parked else ''}{shard}" for shard in range(OPEN_SHARDS)]

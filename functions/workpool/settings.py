@@ -25,6 +25,7 @@ ENVIRONMENT = frozenset(
         "WORKPOOL_PARKED_QUEUE",
         "WORKPOOL_RELAY_RETRY_QUEUE",
         "WORKPOOL_RETRIER",
+        "WORKPOOL_CONSUMER",
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL",
     }
 )
@@ -47,10 +48,19 @@ class Settings:
     _dead_letter_queue: str
     _parked_queue: str
     _retrier: str
+    _consumer: str
 
     def work_queue(self, pool: str) -> str:
         """URL of a pool's queue."""
         return self._work_queue.format(pool=pool)
+
+    def dead_letter_queue(self, pool: str) -> str:
+        """URL of the queue of a pool's messages that were received too often."""
+        return self._dead_letter_queue.format(pool=pool)
+
+    def consumer(self, pool: str) -> str:
+        """Name of a pool's consumer function."""
+        return self._consumer.format(pool=pool)
 
     def parked_queue(self, pool: str) -> str:
         """URL of the queue where a pool's unreadable messages wait for a person."""
@@ -77,6 +87,11 @@ class Pool:
     policy: Policy
     action_timeout_ms: int
     retention_seconds: int
+    stats_window_ms: int
+    max_parallelism: int
+    reserved: bool
+    """Whether the function's reserved concurrency enforces maxParallelism."""
+    lambda_actions: frozenset[str]
 
 
 @cache
@@ -96,6 +111,7 @@ def settings() -> Settings:
         _dead_letter_queue=os.environ["WORKPOOL_DEAD_LETTER_QUEUE"],
         _parked_queue=os.environ["WORKPOOL_PARKED_QUEUE"],
         _retrier=os.environ["WORKPOOL_RETRIER"],
+        _consumer=os.environ["WORKPOOL_CONSUMER"],
     )
 
 
@@ -112,6 +128,10 @@ def pools() -> dict[str, Pool]:
             ),
             action_timeout_ms=deployed["actionTimeoutSeconds"] * 1000,
             retention_seconds=deployed["retentionSeconds"],
+            stats_window_ms=deployed["statsWindowMs"],
+            max_parallelism=deployed["maxParallelism"],
+            reserved=deployed.get("reservedConcurrency", True),
+            lambda_actions=frozenset(deployed["lambdaActions"]),
         )
         for name, deployed in json.loads(POOLS_FILE.read_text()).items()
     }

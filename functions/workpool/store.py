@@ -7,6 +7,7 @@ again. Nothing here decides what should happen to a run.
 """
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from workpool import clients, clock
 from workpool.errors import Unreadable
 from workpool.retry import Finish, Reschedule
-from workpool.run import Item, Run, attribute, encode
+from workpool.run import Item, Run, attribute, encode, open_partition, open_partitions
 from workpool.settings import settings
 
 
@@ -73,11 +74,32 @@ def create(run: Run) -> Run:
     return run
 
 
+BATCH = 25
+"""Items that DynamoDB takes in one BatchWriteItem."""
+
+
+def create_many(runs: Sequence[Run]) -> set[str]:
+    """Create up to 25 runs whose ids are new, without a condition. Answers the keys of those that
+    DynamoDB did not take, after some patience."""
+    table = settings().runs_table
+    left: list[dict[str, Any]] = [{"PutRequest": {"Item": run.to_item()}} for run in runs]
+    for tries in range(BATCH_TRIES):
+        answer = clients.client("dynamodb").batch_write_item(RequestItems={table: left})
+        left = answer.get("UnprocessedItems", {}).get(table, [])
+        if not left:
+            break
+        time.sleep(0.05 * 2**tries)
+    return {it["PutRequest"]["Item"]["run"]["S"] for it in left}
+
+
+BATCH_TRIES = 6
+
+
 def claim(run: Run, *, claim: str, lease: int) -> Run:
     """Enqueued or scheduled -> running: still at this due, and not ended."""
     return _transition(
         run.key,
-        {"kind": "running", "claim": claim, "lease": lease},
+        {"kind": "running", "claim": claim, "lease": lease, "started_at": clock.now_ms()},
         condition="#kind IN (:enqueued, :scheduled) AND #due = :due",
         values={"enqueued": "enqueued", "scheduled": "scheduled", "due": run.due},
         mine=lambda now: now.claim == claim and now.kind == "running",
@@ -85,7 +107,13 @@ def claim(run: Run, *, claim: str, lease: int) -> Run:
 
 
 def finish(
-    run: Run, finish: Finish, *, finished_at: int, expires_at: int, execution: str | None = None
+    run: Run,
+    finish: Finish,
+    *,
+    finished_at: int,
+    expires_at: int,
+    execution: str | None = None,
+    attempts: str | None = None,
 ) -> Run:
     """Running -> completed or canceled: by the holder of this claim, or whoever declares it lost.
 
@@ -103,6 +131,7 @@ def finish(
             "error": finish.error,
             "finished_at": finished_at,
             "execution": execution,
+            "attempts": attempts,
             **_left_to_do(run, expires_at),
         },
         remove=("lease", *_answers_none(execution), *_nothing_left(run)),
@@ -116,7 +145,9 @@ def finish(
     )
 
 
-def reschedule(run: Run, to: Reschedule, *, execution: str | None) -> Run:
+def reschedule(
+    run: Run, to: Reschedule, *, execution: str | None, attempts: str | None = None
+) -> Run:
     """Running -> scheduled, one retry more, a later due: this claim, and nobody asked to cancel.
 
     `execution` is the Retrier execution that will be answered and time the next attempt; without
@@ -125,7 +156,13 @@ def reschedule(run: Run, to: Reschedule, *, execution: str | None) -> Run:
     retries = run.retries + 1
     return _transition(
         run.key,
-        {"kind": "scheduled", "retries": retries, "due": to.due, "execution": execution},
+        {
+            "kind": "scheduled",
+            "retries": retries,
+            "due": to.due,
+            "execution": execution,
+            "attempts": attempts,
+        },
         remove=("lease", *_answers_none(execution)),
         condition="#kind = :running AND #claim = :was AND attribute_not_exists(#cancelRequested)",
         values={"running": "running", "was": run.claim},
@@ -238,11 +275,31 @@ def park_completion(run: Run, *, error: str) -> Run:
     """Completion pending -> parked, for a person to look at: this lease. No expiry: it stays."""
     return _transition(
         run.key,
-        {"completion": "parked", "completion_error": error},
+        {
+            "completion": "parked",
+            "completion_error": error,
+            "open": open_partition(run.pool, run.run_id, parked=True),
+        },
         remove=("completion_lease",),
         condition=_HOLDS_COMPLETION,
         values=_holder(run),
         mine=_wrote_completion(run, "parked"),
+    )
+
+
+def redrive_completion(run: Run) -> Run:
+    """Completion parked -> pending, its tries forgotten: still parked by the same call."""
+    return _transition(
+        run.key,
+        {
+            "completion": "pending",
+            "open": open_partition(run.pool, run.run_id),
+            "completion_lease": clock.now_ms(),  # Its wait begins now.
+        },
+        remove=("completion_tries", "completion_error"),
+        condition="#completion = :parked AND #completionClaim = :by",
+        values={"parked": "parked", "by": run.completion_claim},
+        mine=lambda now: now.completion == "pending" and now.completion_tries == 0,
     )
 
 
@@ -271,6 +328,28 @@ def open_page(cursor: Item | None, *, limit: int) -> tuple[list[str], Item | Non
     return [item["run"]["S"] for item in answer["Items"]], answer.get("LastEvaluatedKey")
 
 
+def open_keys(
+    pool: str, *, parked: bool = False, since_ms: int = 0, limit: int
+) -> list[tuple[int, str]]:
+    """The oldest open (or parked) runs of a pool: (enqueuedAt, run id), oldest first, from each
+    partition of the index up to `limit`, so that the first `limit` are the pool's."""
+    found: list[tuple[int, str]] = []
+    for partition in open_partitions(pool, parked=parked):
+        answer = clients.client("dynamodb").query(
+            TableName=settings().runs_table,
+            IndexName="open",
+            KeyConditionExpression="#open = :open AND enqueuedAt >= :since",
+            ExpressionAttributeNames={"#open": "open"},
+            ExpressionAttributeValues={":open": encode(partition), ":since": encode(since_ms)},
+            Limit=limit,
+        )
+        found += [
+            (int(item["enqueuedAt"]["N"]), item["run"]["S"].partition("#")[2])
+            for item in answer["Items"]
+        ]
+    return sorted(found)
+
+
 def read_many(keys: Sequence[str]) -> list[Run | Unreadable]:
     """Up to 100 runs, read consistently, in no order; those that are gone are left out."""
     table = settings().runs_table
@@ -287,6 +366,13 @@ def read_many(keys: Sequence[str]) -> list[Run | Unreadable]:
                 found.append(unreadable)
         left = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
     return found
+
+
+def read_runs(keys: Sequence[str]) -> list[Run]:
+    """Up to 100 runs, read consistently, in no order; unknown ones are left out."""
+    now = clock.now_ms()
+    found = read_many(keys) if keys else []
+    return [run for run in found if isinstance(run, Run) and not run.expired(now)]
 
 
 def sweeper_cursor() -> Item | None:

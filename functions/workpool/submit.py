@@ -1,24 +1,78 @@
-"""Submit a run: check the request, store the run. That one put is the commit point: the table's
-stream tells the relay, and what was accepted is never lost. Starts nothing itself.
+"""Submit runs: check each request, store its run. The put is the commit point: the table's stream
+tells the relay, and what was accepted is never lost. Starts nothing itself.
 """
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from workpool import clock, lookup, settings, store
-from workpool.errors import IdempotencyConflict, Internal
+from workpool import clients, clock, lookup, remote, settings, store
+from workpool.errors import (
+    IdempotencyConflict,
+    Internal,
+    InvalidRequest,
+    Throttled,
+    UnknownAction,
+    WorkpoolError,
+)
 from workpool.request import Request, parse
+from workpool.run import Run
+
+MAX_RUNS = 1000
+"""In one batch."""
+
+AT_ONCE = 16
 
 
-def submit(body: Any) -> dict[str, Any]:
-    """Store the run that a request asks for.
+def submit(body: Any, *, pool: str | None = None) -> dict[str, Any]:
+    """Store the run of a request, or of each in {"runs": [...]}; of `pool`, where it is named
+    elsewhere than in the request.
 
-    Answers {"runId"}, with "existing": True when the idempotency key was seen with the same
+    One: answers {"runId"}, with "existing": True when the idempotency key was seen with the same
     request. Raises InvalidRequest, UnknownPool, UnknownAction, UnknownCompletion,
     PayloadTooLarge or IdempotencyConflict; then nothing was stored.
+    Many: answers {"results"} in order, each such an answer or {"error"}. Raises InvalidRequest
+    for a bad envelope.
     """
+    if isinstance(body, dict) and "runs" in body:
+        return {"results": _submit_many(_envelope(body), pool)}
+    request, run = _asked(body, pool)
+    return _stored(request, run)
+
+
+def _envelope(body: dict[str, Any]) -> list[Any]:
+    if len(body) > 1:
+        other = next(name for name in body if name != "runs")
+        raise InvalidRequest(f"runs stands alone: each run has its own {other}")
+    runs = body["runs"]
+    if not isinstance(runs, list) or not 1 <= len(runs) <= MAX_RUNS:
+        given = len(runs) if isinstance(runs, list) else type(runs).__name__
+        raise InvalidRequest(f"runs must be a list of 1 to {MAX_RUNS} requests, got {given}")
+    return runs
+
+
+def _asked(body: Any, pool: str | None) -> tuple[Request, Run]:
+    """The run that a request asks for, its names checked."""
+    if pool is not None and isinstance(body, dict):
+        if "pool" in body:
+            raise InvalidRequest("pool is not a field here: the path names it")
+        body = {**body, "pool": pool}
     request = parse(body)
-    check(request)
-    run = request.to_run(now_ms=clock.now_ms())
+    deployed = settings.pool(request.pool)
+    if not remote.is_remote(request.action):
+        lookup.check(request.action, "action")
+    elif request.action.removeprefix(remote.PREFIX) not in deployed.lambda_actions:
+        raise UnknownAction(
+            f"pool {deployed.name!r} has no {request.action!r}: its lambdaActions in cdk.json are "
+            f"{', '.join(sorted(deployed.lambda_actions)) or 'none'}"
+        )
+    if request.on_complete is not None:
+        lookup.check(request.on_complete, "completion")
+    return request, request.to_run(now_ms=clock.now_ms())
+
+
+def _stored(request: Request, run: Run) -> dict[str, Any]:
+    """Store one run, unless its idempotency key has one already."""
     try:
         standing = store.create(run)
     except store.Refused as refused:
@@ -32,9 +86,50 @@ def submit(body: Any) -> dict[str, Any]:
     return answer if standing.creation == run.creation else answer | {"existing": True}
 
 
-def check(request: Request) -> None:
-    """Raise unless the names in the request are deployed."""
-    settings.pool(request.pool)
-    lookup.check(request.action, "action")
-    if request.on_complete is not None:
-        lookup.check(request.on_complete, "completion")
+def _submit_many(bodies: Sequence[Any], pool: str | None) -> list[dict[str, Any]]:
+    """Each by itself: those with a key by a put of their own, since that is a condition, the
+    others, whose ids are new, by batches."""
+    answers: list[dict[str, Any]] = [{}] * len(bodies)
+    keyed: list[tuple[int, Request, Run]] = []
+    new: list[tuple[int, Run]] = []
+    for at, body in enumerate(bodies):
+        try:
+            request, run = _asked(body, pool)
+        except WorkpoolError as error:
+            answers[at] = error.payload()
+            continue
+        if request.idempotency_key is None:
+            new.append((at, run))
+            answers[at] = {"runId": run.run_id}
+        else:
+            keyed.append((at, request, run))
+
+    def store_keyed(it: tuple[int, Request, Run]) -> None:
+        at, request, run = it
+        answers[at] = _answer(lambda: _stored(request, run))
+
+    def store_batch(batch: list[tuple[int, Run]]) -> None:
+        try:
+            with clients.told():
+                refused = store.create_many([run for _, run in batch])
+            error: WorkpoolError = Throttled("AWS refused for load; try again")
+        except WorkpoolError as failed:
+            # Some may be stored all the same: they run, as after any answer that was lost.
+            refused, error = {run.key for _, run in batch}, failed
+        for at, run in batch:
+            if run.key in refused:
+                answers[at] = error.payload()
+
+    batches = [new[at : at + store.BATCH] for at in range(0, len(new), store.BATCH)]
+    with ThreadPoolExecutor(AT_ONCE) as together:
+        for done in (together.map(store_keyed, keyed), together.map(store_batch, batches)):
+            list(done)
+    return answers
+
+
+def _answer(store_it: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        with clients.told():
+            return store_it()
+    except WorkpoolError as error:
+        return error.payload()

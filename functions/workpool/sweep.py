@@ -8,7 +8,7 @@ a healthy system it finds nothing. Called on a schedule; safe beside itself and 
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from workpool import clock, events, store
+from workpool import clients, clock, events, store
 from workpool.errors import Unreadable
 from workpool.look import hints
 from workpool.relay import Hints, send
@@ -62,6 +62,9 @@ def _note(run: Run, overdue_ms: int) -> bool:
     try:
         store.note_hint(run, now_ms=now, hints=run.hints + 1 if again else 1)
     except store.Refused:  # It moved on, or another sweeper was faster.
+        return False
+    except clients.AWSError as error:  # One run's trouble holds up no other's hint.
+        events.log("hint-not-noted", run, error=str(error))
         return False
     return True
 

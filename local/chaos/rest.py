@@ -62,10 +62,10 @@ def come_to_rest(
     limit_s: float,
     show: Callable[[Left, int], None],
 ) -> tuple[Left, int, float]:
-    """Wait, sweeping now and then. Answers what is left at the end (nothing, or the time was
-    over), the hints that were repeated, and the seconds that it took."""
-    begin = time.monotonic()
-    next_sweep, repeated, quiet = 0.0, 0, 0
+    """Wait, sweeping now and then. Answers what is left at the end (nothing, or nothing moved for
+    `limit_s`), the hints that were repeated, and the seconds that it took."""
+    begin = moved = time.monotonic()
+    next_sweep, repeated, quiet, before = 0.0, 0, 0, ""
     while True:
         try:
             if time.monotonic() >= next_sweep:
@@ -80,8 +80,10 @@ def come_to_rest(
             continue
         show(left, repeated)
         quiet = quiet + 1 if left.nothing else 0
+        if left.line() != before:
+            before, moved = left.line(), time.monotonic()
         took = time.monotonic() - begin
-        if quiet >= 3 or took > limit_s:
+        if quiet >= 3 or time.monotonic() - moved > limit_s:
             return left, repeated, took
         time.sleep(1)
 

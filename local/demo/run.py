@@ -52,6 +52,9 @@ def run(console: Console, *, directory: Path = DIRECTORY, picture: Path | None =
             with View(console, story).open() as view:
                 tell(story, show=view.show, limit_s=LIMIT_S)
             checks = judge(story.evidence())
+    except KeyboardInterrupt:
+        console.print("Stopping ...")
+        raise
     finally:
         emulator.stop()
     verdict(console, checks)

@@ -25,10 +25,10 @@ from botocore.exceptions import ClientError
 from local.demo.checks import Evidence
 from local.demo.orders import ACCOUNT, Order
 from local.deploy import Deployment
+from local.tables import ACCOUNTS, ORDERS, create_examples
 from workpool import IdempotentWorkpool, RunStatus
 
 POOL = "default"
-ORDERS, ACCOUNTS = "workpool-demo-orders", "workpool-demo-accounts"
 SUBMITTERS = 8
 
 
@@ -86,6 +86,7 @@ class Story:
     run_ids: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     """What happened, a line each, in order."""
+    _over: bool = False
 
     @cached_property
     def _pool(self) -> IdempotentWorkpool:
@@ -98,13 +99,7 @@ class Story:
     def prepare(self) -> None:
         """Make the demo's own tables, and this process a user of the stack."""
         os.environ |= self.deployment.environment()
-        for table, key in ((ORDERS, "orderId"), (ACCOUNTS, "account")):
-            self._dynamodb.create_table(
-                TableName=table,
-                KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-                BillingMode="PAY_PER_REQUEST",
-            )
+        create_examples(self._dynamodb)
 
     def submit(self) -> None:
         """Submit every order, and cancel the one to be canceled."""
@@ -120,7 +115,17 @@ class Story:
                 status = self._pool.cancel(self.run_ids[order.id])
                 self.notes.append(f"{order.id} canceled while it waited: it is {status.kind}")
 
+    @contextmanager
+    def given_up_at_the_end(self) -> Iterator[None]:
+        """Orders that are not submitted when the story ends, or is interrupted, never are."""
+        try:
+            yield
+        finally:
+            self._over = True
+
     def _submit(self, order: Order) -> None:
+        if self._over:
+            return None
         options: dict[str, Any] = {
             "on_complete": "payments.settled",
             "context": order.context(),
@@ -162,7 +167,7 @@ class Story:
             os.kill(pid, signal.SIGKILL)
             self.notes.append(
                 f"{order_id}: charged, and its process {pid} killed before it knew; "
-                f"missed in {self._visibility_timeout()} s"
+                f"its loss is noticed in {self._visibility_timeout()} s"
             )
             return True
         return False
@@ -231,7 +236,7 @@ class Counts:
 
 def tell(story: Story, *, show: Callable[[Counts, dict[str, Any]], None], limit_s: float) -> None:
     """Tell the story to its end, showing it meanwhile. Raises TimeoutError after `limit_s`."""
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as beside, story.given_up_at_the_end():
         submitted = beside.submit(story.submit)
         begun = killed = False
         give_up = time.monotonic() + limit_s

@@ -25,6 +25,12 @@ POOLS = {
     "default": {"maxParallelism": 10, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "two": {"maxParallelism": 2, "maxRetries": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "one": {"maxParallelism": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
+    **{
+        name: {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]}
+        for name in ("scaled", "listed", "paused", "canceled")
+    },
+    "counted": {"maxParallelism": 10, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
+    "bulk": {"maxParallelism": 20, "actionTimeoutSeconds": 3},
     "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
     "lost": {"maxParallelism": 20, "actionTimeoutSeconds": 1, "tables": [TABLE]},
 }

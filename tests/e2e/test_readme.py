@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from local.tables import create_examples
 from tests.e2e import readme
 
 pytestmark = pytest.mark.e2e
@@ -26,12 +27,8 @@ RUN_ELSEWHERE = {
 
 @pytest.fixture(scope="module")
 def tables(stack):
-    stack.client("dynamodb").create_table(
-        TableName="workpool-demo-orders",
-        KeySchema=[{"AttributeName": "orderId", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "orderId", "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
+    """As `make up` does."""
+    create_examples(stack.client("dynamodb"))
 
 
 def run(stack, command: list[str], text: str = "") -> str:

@@ -7,7 +7,7 @@ item and every call of user code, and tells in the end which invariant was broke
 
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -381,10 +381,14 @@ class _Tables(_Service):
         return seen
 
 
+_SEQUENCE = count(10**20)
+
+
 def _record(old: Item | None, new: Item | None) -> dict[str, Any]:
     item = new or old
     assert item is not None
     images = {"OldImage": old, "NewImage": new}
     name = "REMOVE" if new is None else "INSERT" if old is None else "MODIFY"
     kept = {image: it for image, it in images.items() if it is not None}
-    return {"eventName": name, "dynamodb": {"Keys": {"run": item["run"]}, **kept}}
+    place = {"SequenceNumber": str(next(_SEQUENCE)), "ApproximateCreationDateTime": 1_790_000_000}
+    return {"eventName": name, "dynamodb": {"Keys": {"run": item["run"]}, **kept, **place}}

@@ -159,7 +159,7 @@ def test_fault_26_a_run_in_flight_with_its_hint_goes_on_to_its_end(
 
 
 def test_fault_26_what_a_later_release_adds_to_an_item_is_kept_by_this_one(named: Cloud) -> None:
-    added = {"attempts": {"L": [{"M": {"at": {"N": "1"}}}]}, "trace": {"S": "Root=1"}}
+    added = {"later": {"L": [{"M": {"at": {"N": "1"}}}]}, "trace": {"S": "Root=1"}}
     run = stored(named, sample("item-enqueued") | added)
     named.queues.put(WORK, json.dumps(sample("relay-message") | {"trace": "Root=1"}))
     named.rest()

@@ -4,11 +4,12 @@ Success is moto's. Faults stand between the library and moto: `World.on` lets th
 one operation fail, or be repeated as the SDK does when an answer is lost.
 """
 
+import io
 import json
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, pairwise, repeat
@@ -21,7 +22,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.moto_api._internal import moto_api_backend
 
-from workpool import clients, clock, events, lookup, settings, store
+from workpool import clients, clock, events, lookup, remote, settings, store
 from workpool.message import Message
 from workpool.request import parse
 from workpool.run import Item, Run
@@ -70,10 +71,14 @@ class World:
     now_ms: int = START_MS
     source: Path = field(default_factory=Path)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    most_calls: int = 2000
+    lambdas: "Lambda" = field(default_factory=lambda: Lambda())
     used: set[str] = field(default_factory=set)
     _faults: dict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
 
     def client(self, service: str) -> Any:
+        if service == "lambda":
+            return self.lambdas
         self.used.add(service)
         return boto3_client(service)
 
@@ -110,6 +115,14 @@ class World:
         """Store a run in any state, to begin a test there."""
         self.put_item(run.to_item())
         return run
+
+    def put_many(self, runs: Iterable[Run]) -> None:
+        """Store many runs, in any state."""
+        puts = [{"PutRequest": {"Item": run.to_item()}} for run in runs]
+        for start in range(0, len(puts), 25):
+            self.client("dynamodb").batch_write_item(
+                RequestItems={"runs": puts[start : start + 25]}
+            )
 
     def put_item(self, item: Item) -> None:
         self.client("dynamodb").put_item(TableName="runs", Item=item)
@@ -297,6 +310,103 @@ def _stream_record(old: Run | None, new: Run | None) -> dict[str, Any]:
     }
 
 
+class Lambda:
+    """Lambda as far as the library uses it: limits of consumers, functions that it invokes.
+
+    A mapping's change takes effect at once, or, while `slow`, with `settle`: until then AWS
+    refuses the next one.
+    """
+
+    ACCOUNT_LIMIT = 1000
+    UNRESERVED = 100
+
+    def __init__(self) -> None:
+        self.slow = False
+        self.reserved: dict[str, int] = {}
+        self.mappings: dict[str, dict[str, Any]] = {}
+        self.functions: dict[str, tuple[int, Callable[[Any], Any]]] = {}
+        self.invoked: list[tuple[str, Any]] = []
+
+    def deploy(self, function: str, limit: int) -> None:
+        """A consumer and its mapping, as a deploy of the stack leaves them."""
+        self.reserved[function] = limit
+        self.mappings[f"uuid-of-{function}"] = {
+            "UUID": f"uuid-of-{function}",
+            "State": "Enabled",
+            "ScalingConfig": {"MaximumConcurrency": max(2, limit)},
+        }
+
+    def limits(self, pool: str = "default") -> tuple[int | None, str, int]:
+        """Reserved concurrency, the mapping's state and its maximum."""
+        function = f"{STACK}-{pool}-consumer"
+        mapping = self.mappings[f"uuid-of-{function}"]
+        maximum = mapping["ScalingConfig"]["MaximumConcurrency"]
+        return self.reserved.get(function), mapping["State"], maximum
+
+    def settle(self) -> None:
+        """What was being applied is applied now."""
+        done = {"Disabling": "Disabled", "Enabling": "Enabled"}
+        for mapping in self.mappings.values():
+            mapping["State"] = done.get(mapping["State"], mapping["State"])
+
+    def put_function_concurrency(
+        self, *, FunctionName: str, ReservedConcurrentExecutions: int
+    ) -> dict[str, Any]:
+        wanted = {**self.reserved, FunctionName: ReservedConcurrentExecutions}
+        if sum(wanted.values()) > self.ACCOUNT_LIMIT - self.UNRESERVED:
+            raise _refusal("InvalidParameterValueException", "PutFunctionConcurrency")
+        self.reserved = wanted
+        return {"ReservedConcurrentExecutions": ReservedConcurrentExecutions}
+
+    def get_function_concurrency(self, *, FunctionName: str) -> dict[str, Any]:
+        limit = self.reserved.get(FunctionName)
+        return {} if limit is None else {"ReservedConcurrentExecutions": limit}
+
+    def list_event_source_mappings(self, *, FunctionName: str) -> dict[str, Any]:
+        mapping = self.mappings[f"uuid-of-{FunctionName}"]
+        return {"EventSourceMappings": [{**mapping, "ScalingConfig": {**mapping["ScalingConfig"]}}]}
+
+    def update_event_source_mapping(
+        self, *, UUID: str, Enabled: bool, ScalingConfig: dict[str, int]
+    ) -> dict[str, Any]:
+        mapping = self.mappings[UUID]
+        if mapping["State"] not in ("Enabled", "Disabled"):
+            raise _refusal("ResourceInUseException", "UpdateEventSourceMapping")
+        if not 2 <= ScalingConfig["MaximumConcurrency"] <= 1000:
+            raise _refusal("InvalidParameterValueException", "UpdateEventSourceMapping")
+        mapping |= {
+            "State": "Enabling" if Enabled else "Disabling",
+            "ScalingConfig": ScalingConfig,
+        }
+        if not self.slow:
+            self.settle()
+        return mapping
+
+    def get_function_configuration(self, *, FunctionName: str) -> dict[str, Any]:
+        return {"FunctionName": FunctionName, "Timeout": self.functions[FunctionName][0]}
+
+    def invoke(
+        self, *, FunctionName: str, Payload: str, InvocationType: str = "RequestResponse"
+    ) -> dict[str, Any]:
+        given = json.loads(Payload)
+        self.invoked.append((FunctionName, given))
+        if InvocationType == "Event":
+            return {"StatusCode": 202, "Payload": io.BytesIO()}
+        try:
+            value = self.functions[FunctionName][1](given)
+        except Exception as error:
+            shape = {"errorMessage": str(error), "errorType": type(error).__name__}
+            payload = io.BytesIO(json.dumps(shape).encode())
+            return {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": payload}
+        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+        return {"StatusCode": 200, "Payload": io.BytesIO(raw)}
+
+
+def _refusal(code: str, operation: str) -> ClientError:
+    error: Any = {"Error": {"Code": code, "Message": "refused as AWS does"}}
+    return ClientError(error, operation)
+
+
 class _Wire:
     """A client of the library's: notes each call, and meets it with the test's faults."""
 
@@ -304,12 +414,16 @@ class _Wire:
         self._world = world
         self._client = world.client(service)
 
+    def get_paginator(self, operation: str) -> Any:
+        self._world.calls.append((operation, {}))
+        return self._client.get_paginator(operation)
+
     def __getattr__(self, operation: str) -> Call:
         call = getattr(self._client, operation)
 
         def noted(**parameters: Any) -> Any:
             self._world.calls.append((operation, parameters))
-            assert len(self._world.calls) < 2000, "it calls and calls"
+            assert len(self._world.calls) < self._world.most_calls, "it calls and calls"
             faults = self._world._faults[operation]
             return faults.pop(0)(call, parameters) if faults else call(**parameters)
 
@@ -343,6 +457,7 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
         "WORKPOOL_PARKED_QUEUE": queue_url("{pool}-parked"),
         "WORKPOOL_RELAY_RETRY_QUEUE": queue_url("relay-retry"),
         "WORKPOOL_RETRIER": retrier_arn("{pool}"),
+        "WORKPOOL_CONSUMER": f"{STACK}-{{pool}}-consumer",
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "INFO",
     }
     for name, value in environment.items():
@@ -357,6 +472,9 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     here = World(source=tmp_path)
     monkeypatch.setattr(clock, "now_ms", lambda: here.now_ms)
     monkeypatch.setattr(clients, "client", cache(lambda service: _Wire(here, service)))
+    monkeypatch.setattr(clients, "patient", lambda service, seconds: clients.client(service))
+    for pool, deployed in POOLS.items():
+        here.lambdas.deploy(f"{STACK}-{pool}-consumer", int(str(deployed["maxParallelism"])))
     _forget()
     if aws - {"dynamodb"}:
         moto_api_backend.reset()
@@ -372,11 +490,16 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
 
 
 def _forget() -> None:
-    for cached in (settings.settings, settings.pools, lookup._decorated):
+    for cached in (settings.settings, settings.pools, lookup._decorated, remote._timeout_ms):
         cached.cache_clear()
     events.logger.cache_clear()
     events._user_logger.cache_clear()
-    for name in (STACK, f"{STACK}-user"):  # Powertools keeps a logger's first handler and stdout
+    events._always_logger.cache_clear()
+    for name in (
+        STACK,
+        f"{STACK}-user",
+        f"{STACK}-stats",
+    ):  # Powertools keeps a logger's first handler and stdout
         logging.Logger.manager.loggerDict.pop(name, None)
     for name in [it for it in sys.modules if it.split(".")[0] in ("actions", "completions")]:
         del sys.modules[name]
@@ -423,6 +546,7 @@ def _deploy() -> None:
         "default-parked",
         "other-work",
         "other-dead-letters",
+        "other-parked",
         "relay-retry",
         "completions",
     ):

@@ -8,7 +8,7 @@ import pytest
 
 from workpool import store
 from workpool.retry import Finish, Reschedule
-from workpool.run import Run
+from workpool.run import Run, open_partition
 
 NOW = 1_790_000_005_000
 DUE, NEXT = 1_790_000_010_000, 1_790_000_020_000
@@ -105,7 +105,7 @@ TRANSITIONS: dict[str, Callable[[Run], Run]] = {
 # What each transition changes, for a run without an onComplete where it matters.
 OVER = {"finished_at": FINISHED, "expires_at": EXPIRES, "lease": None, "open": None}
 CHANGES: dict[str, dict[str, Any]] = {
-    "claim": {"kind": "running", "claim": "c9", "lease": LEASE},
+    "claim": {"kind": "running", "claim": "c9", "lease": LEASE, "started_at": NOW},
     "success": {"kind": "completed", "result": "success", "return_value": '"v"'} | OVER,
     "failed": {"kind": "completed", "result": "failed", "error": "boom"} | OVER,
     "canceled": {"kind": "canceled", "result": "canceled"} | OVER,
@@ -120,7 +120,12 @@ CHANGES: dict[str, dict[str, Any]] = {
         "open": None,
     },
     "retry": {"completion_lease": NEXT, "completion_error": "bang"},
-    "park": {"completion": "parked", "completion_lease": None, "completion_error": "bang"},
+    "park": {
+        "completion": "parked",
+        "completion_lease": None,
+        "completion_error": "bang",
+        "open": open_partition("default", "r1", parked=True),
+    },
 }
 
 COLUMNS = TABLE.split("\n")[1].split()[1:]
@@ -210,6 +215,7 @@ def sdk_repeats(world) -> Iterator[Callable[[str], list[int]]]:
 
 
 def test_a_claim_that_the_sdk_sends_twice_is_one_claim(world, sdk_repeats) -> None:
+    world.now_ms = NOW
     before = world.put(world.a_run(due=DUE))
     sent = sdk_repeats("UpdateItem")
     assert TRANSITIONS["claim"](before) == replace(before, **CHANGES["claim"])

@@ -23,7 +23,18 @@ from handlers import completion, consumer, dead_letters, relay, relay_retry, swe
 from tests.model.cloud import Bus, Queues, Sent, Steps, declared
 from tests.model.process import Plan, Process
 from tests.model.table import Item, Tables
-from workpool import attempt, clients, clock, complete, events, lookup, request, settings
+from workpool import (
+    attempt,
+    clients,
+    clock,
+    complete,
+    control,
+    counters,
+    events,
+    lookup,
+    request,
+    settings,
+)
 from workpool import relay as relay_verb
 from workpool import run as run_module
 from workpool import submit as submit_verb
@@ -472,7 +483,11 @@ class World:
         assert item is not None
         record = {
             "eventName": name,
-            "dynamodb": {"Keys": {"run": item["run"]}}
+            "dynamodb": {
+                "Keys": {"run": item["run"]},
+                "SequenceNumber": "1",
+                "ApproximateCreationDateTime": self.now / 1000,
+            }
             | {image: dict(it) for image, it in images.items() if it is not None},
         }
         if any(_fits(change, record) for change in self._changes):
@@ -788,6 +803,7 @@ def environment() -> dict[str, str]:
         "WORKPOOL_PARKED_QUEUE": url("Test-{pool}-parked"),
         "WORKPOOL_RELAY_RETRY_QUEUE": url("Test-relay-retry"),
         "WORKPOOL_RETRIER": f"{MACHINES}:Test-{{pool}}-retrier",
+        "WORKPOOL_CONSUMER": "Test-{pool}-consumer",
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "ERROR",
     }
 
@@ -796,6 +812,11 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
     """Let the library live in this world."""
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
+
+    # The counters and the pool's settings have tests of their own; here they are more calls only.
+    monkeypatch.setattr(counters, "count", lambda changes, window_ms: None)
+    monkeypatch.setattr(control, "repair", lambda pool: False)
+    monkeypatch.setattr(control, "walk_cancel", lambda pool, in_time: None)
 
     def timer(seconds: float, function: Callable[[], None]) -> Any:
         process = world.current

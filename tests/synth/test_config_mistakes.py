@@ -31,7 +31,8 @@ def pool_mistakes(**fields: Any) -> tuple[str, ...]:
 
 def test_only_max_parallelism_is_required_and_the_rest_has_the_documented_defaults() -> None:
     (pool,) = config().pools
-    assert pool.for_functions() == {
+    assert pool.for_functions(reserved=True) == {
+        "reservedConcurrency": True,
         "maxParallelism": 10,
         "initialBackoffMs": 250,
         "base": 2,

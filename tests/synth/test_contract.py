@@ -22,7 +22,7 @@ def handlers(resources: Any) -> set[str]:
 
 
 def test_every_handler_of_the_template_is_a_callable_in_functions(resources: Any) -> None:
-    assert len(handlers(resources)) == 8
+    assert len(handlers(resources)) == 9
     for handler in handlers(resources):
         module, _, function = handler.rpartition(".")
         loaded = importlib.import_module(module)
@@ -61,6 +61,7 @@ def test_names_by_pool_leave_the_pool_to_be_filled_in(resources: Any) -> None:
         ("WORKPOOL_RELAY_RETRY_QUEUE", "/Workpool-relay-retry"),
     ):
         assert variables[name]["Fn::Join"][1][-1] == end
+    assert variables["WORKPOOL_CONSUMER"] == "Workpool-{pool}-consumer"
     queues = {queue["QueueName"] for queue in resources.of("AWS::SQS::Queue").values()}
     machines = resources.of("AWS::StepFunctions::StateMachine").values()
     assert {"Workpool-default-work", "Workpool-default-parked", "Workpool-relay-retry"} <= queues
@@ -75,10 +76,11 @@ def test_the_asset_holds_the_packages_and_the_pools_and_nothing_compiled(tmp_pat
     config = WorkpoolConfig.from_context(
         {"pools": {"default": {"maxParallelism": 3}}}, log_level="INFO"
     )
-    staged = staged_functions(tmp_path, config.pools)
+    staged = staged_functions(tmp_path, config.pools, reserved=False)
     files = {str(path.relative_to(staged)) for path in staged.rglob("*") if path.is_file()}
     assert files == {"actions/mine.py", "pools.json"}
-    assert json.loads((staged / "pools.json").read_text())["default"]["maxParallelism"] == 3
+    (pool,) = json.loads((staged / "pools.json").read_text()).values()
+    assert (pool["maxParallelism"], pool["reservedConcurrency"]) == (3, False)
 
 
 def test_the_layer_holds_powertools_and_what_it_imports_and_no_sdk() -> None:

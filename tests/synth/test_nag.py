@@ -22,7 +22,10 @@ TRACING = "ids and due times are in every message and log line; tracing is the d
 TOKEN = "SendTask* has no resource type in IAM: the token is the authority"
 STREAM = "ListStreams has no resource type in IAM; what Lambda's poller asks for"
 EXECUTIONS = "an execution's name is its run's and known only when it is stopped"
+MAPPING = "ListEventSourceMappings has no resource type in IAM; it is how the id is found"
+MAPPINGS = "a mapping's id is Lambda's own and known only when it is looked for"
 
+_MAPPINGS = "arn:<AWS::Partition>:lambda:<AWS::Region>:<AWS::AccountId>:event-source-mapping:*"
 _RETRIER = "arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution"
 
 #: (rule, where it does not apply): why.
@@ -35,6 +38,7 @@ EXCEPTIONS = {
     ("L1", "Completion/Function"): RUNTIME,
     ("L1", "DeadLetters/Function"): RUNTIME,
     ("L1", "Sweeper/Function"): RUNTIME,
+    ("L1", "Stats/Function"): RUNTIME,
     ("SQS3", "Relay/Failures"): POSITIONS,
     ("SQS3", "Completion/RuleDeadLetters"): LAST_HOP,
     ("SF1", "Pool-default/Retrier/StateMachine"): HISTORY,
@@ -46,6 +50,10 @@ EXCEPTIONS = {
         f"IAM5[Resource::{_RETRIER}:Workpool-default-retrier:*]",
         "Relay/FunctionRole/DefaultPolicy",
     ): EXECUTIONS,
+    ("IAM5[Resource::*]", "Api/FunctionRole/DefaultPolicy"): MAPPING,
+    ("IAM5[Resource::*]", "Sweeper/FunctionRole/DefaultPolicy"): MAPPING,
+    (f"IAM5[Resource::{_MAPPINGS}]", "Api/FunctionRole/DefaultPolicy"): MAPPINGS,
+    (f"IAM5[Resource::{_MAPPINGS}]", "Sweeper/FunctionRole/DefaultPolicy"): MAPPINGS,
 }
 
 

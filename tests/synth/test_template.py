@@ -15,6 +15,8 @@ WILDCARDS = {
     "states:SendTaskFailure on *": "IAM knows no resource for it: the token is the authority",
     "states:SendTaskSuccess on *": "IAM knows no resource for it: the token is the authority",
     "states:StopExecution on execution:*": "an execution's name is its run's",
+    "lambda:ListEventSourceMappings on *": "IAM knows none for it; it is how the id is found",
+    "lambda:UpdateEventSourceMapping on mapping:*": "a mapping's id is Lambda's own",
     "dynamodb:ListStreams on *": "IAM knows no resource for it; what Lambda's poller asks for",
     "dynamodb:* on a deployer's table/index/*": "the deployer names a table, indexes come with it",
 }
@@ -57,6 +59,7 @@ def test_every_function_runs_the_same_code_on_python_3_13_and_arm64(resources: A
         "Workpool-completion",
         "Workpool-dead-letters",
         "Workpool-sweeper",
+        "Workpool-stats",
     }
     assert {function["Runtime"] for function in functions} == {"python3.13"}
     assert {tuple(function["Architectures"]) for function in functions} == {("arm64",)}
@@ -256,7 +259,8 @@ def test_the_relay_reads_from_the_oldest_change_and_gives_up_into_a_queue(resour
     (mapping,) = mappings_of(resources, "Workpool-relay")
     assert mapping["StartingPosition"] == "TRIM_HORIZON"
     assert mapping["BatchSize"] == 100
-    assert mapping["BisectBatchOnFunctionError"] is True
+    # The counters know a batch by its first record: half of one would count what was counted.
+    assert mapping["BisectBatchOnFunctionError"] is False
     assert mapping["MaximumRetryAttempts"] == 100
     failures = target(mapping["DestinationConfig"]["OnFailure"]["Destination"])
     assert resources.all[failures]["Properties"]["QueueName"] == "Workpool-relay-failures"
@@ -265,10 +269,24 @@ def test_the_relay_reads_from_the_oldest_change_and_gives_up_into_a_queue(resour
 # Events
 
 
+def schedules(resources: Any) -> dict[str, list[dict[str, Any]]]:
+    """Targets by schedule."""
+    rules = resources.of("AWS::Events::Rule").values()
+    return {it["ScheduleExpression"]: it["Targets"] for it in rules if "EventPattern" not in it}
+
+
+def test_two_schedules_drive_the_sweeper_and_the_statistics(resources: Any) -> None:
+    assert set(schedules(resources)) == {"rate(5 minutes)", "rate(1 minute)"}
+
+
+def test_the_statistics_are_published_every_minute(resources: Any) -> None:
+    (to,) = schedules(resources)["rate(1 minute)"]
+    key, stats = resources.named(FUNCTION, "Workpool-stats")
+    assert (target(to["Arn"]), stats["Timeout"] < 60) == (key, True)
+
+
 def test_the_open_runs_are_swept_every_five_minutes_for_what_waits_fifteen(resources: Any) -> None:
-    (rule,) = (it for it in resources.of("AWS::Events::Rule").values() if "EventPattern" not in it)
-    assert rule["ScheduleExpression"] == "rate(5 minutes)"
-    (to,) = rule["Targets"]
+    (to,) = schedules(resources)["rate(5 minutes)"]
     assert json.loads(to["Input"]) == {"overdueSeconds": 900}
     key, sweeper = resources.named(FUNCTION, "Workpool-sweeper")
     assert target(to["Arn"]) == key
@@ -335,6 +353,13 @@ def test_every_route_asks_for_a_signature(resources: Any) -> None:
         "POST /pools/{pool}/runs",
         "GET /pools/{pool}/runs/{runId}",
         "POST /pools/{pool}/runs/{runId}/cancel",
+        "POST /pools/{pool}/status",
+        "GET /pools/{pool}/runs",
+        "GET /pools/{pool}/stats",
+        "POST /pools/{pool}/cancel",
+        "POST /pools/{pool}/redrive",
+        "PATCH /pools/{pool}",
+        "GET /pools",
     }
 
 
@@ -368,6 +393,8 @@ def test_no_right_is_wider_than_one_thing_but_those_listed_with_a_reason(largest
                 wildcards |= {f"{action} on *" for action in actions}
             elif re.search(r":execution:[\w-]+-retrier:\*$", resource):
                 wildcards |= {f"{action} on execution:*" for action in actions}
+            elif resource.endswith(":event-source-mapping:*"):
+                wildcards |= {f"{action} on mapping:*" for action in actions}
             elif resource.endswith("table/orders/index/*"):
                 assert all(action.startswith("dynamodb:") for action in actions)
                 wildcards.add("dynamodb:* on a deployer's table/index/*")
@@ -376,82 +403,39 @@ def test_no_right_is_wider_than_one_thing_but_those_listed_with_a_reason(largest
     assert wildcards == set(WILDCARDS)
 
 
+_STREAM = {
+    "dynamodb:DescribeStream",
+    "dynamodb:GetRecords",
+    "dynamodb:GetShardIterator",
+    "dynamodb:ListStreams",
+}
+_READ = {"dynamodb:GetItem", "dynamodb:BatchGetItem"}
+_LIST = {*_READ, "dynamodb:Query"}
+_WRITE = {*_READ, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"}
+_COUNT = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}
+_HINT = {"dynamodb:GetItem", "sqs:SendMessage", "states:StartExecution", "events:PutEvents"}
+_ANSWER = {"states:SendTaskFailure", "states:SendTaskSuccess"}
+_OPERATE = {
+    "lambda:GetFunctionConcurrency",
+    "lambda:PutFunctionConcurrency",
+    "lambda:ListEventSourceMappings",
+    "lambda:UpdateEventSourceMapping",
+}
+
+
 @pytest.mark.parametrize(
     ("part", "rights"),
     [
-        ("Submit", {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}),
-        (
-            "Api",
-            {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query"},
-        ),
-        (
-            "RelayFunction",
-            {
-                "dynamodb:DescribeStream",
-                "dynamodb:GetRecords",
-                "dynamodb:GetShardIterator",
-                "dynamodb:ListStreams",
-                "dynamodb:GetItem",
-                "sqs:SendMessage",
-                "states:StartExecution",
-                "states:StopExecution",
-                "events:PutEvents",
-            },
-        ),
-        (
-            "RelayRetry",
-            {
-                "dynamodb:GetItem",
-                "sqs:SendMessage",
-                "states:StartExecution",
-                "events:PutEvents",
-            },
-        ),
-        (
-            "Sweeper",
-            {
-                "dynamodb:BatchGetItem",
-                "dynamodb:GetItem",
-                "dynamodb:PutItem",
-                "dynamodb:Scan",
-                "dynamodb:UpdateItem",
-                "sqs:SendMessage",
-                "states:StartExecution",
-                "events:PutEvents",
-            },
-        ),
-        (
-            "DeadLetters",
-            {
-                "dynamodb:GetItem",
-                "sqs:SendMessage",
-                "states:StartExecution",
-                "states:SendTaskFailure",
-                "states:SendTaskSuccess",
-                "events:PutEvents",
-            },
-        ),
-        (
-            "PooldefaultConsumer",
-            {
-                "dynamodb:GetItem",
-                "dynamodb:PutItem",
-                "dynamodb:UpdateItem",
-                "sqs:SendMessage",
-                "states:SendTaskFailure",
-                "states:SendTaskSuccess",
-            },
-        ),
+        ("Submit", _WRITE),
+        ("Api", _WRITE | _LIST | _OPERATE | {"events:PutEvents", "lambda:InvokeFunction"}),
+        ("RelayFunction", _STREAM | _HINT | _COUNT | {"states:StopExecution"}),
+        ("RelayRetry", _HINT),
+        ("Sweeper", _LIST | _COUNT | _HINT | _OPERATE | {"dynamodb:Scan"}),
+        ("Stats", _LIST),
+        ("DeadLetters", _HINT | _ANSWER),
+        ("PooldefaultConsumer", _WRITE | _LIST | _ANSWER | {"sqs:SendMessage"}),
         ("PooldefaultRetrier", {"sqs:SendMessage"}),
-        (
-            "CompletionFunction",
-            {
-                "dynamodb:ConditionCheckItem",
-                "dynamodb:GetItem",
-                "dynamodb:PutItem",
-                "dynamodb:UpdateItem",
-            },
-        ),
+        ("CompletionFunction", _WRITE | _LIST | {"dynamodb:ConditionCheckItem"}),
     ],
 )
 def test_each_part_may_do_its_own_work_and_no_more(
@@ -469,6 +453,22 @@ def test_each_part_may_do_its_own_work_and_no_more(
     assert granted - consuming - logging == rights
 
 
+def test_who_operates_a_pool_reaches_the_consumers_and_the_sweeper_and_no_other_function(
+    resources: Any,
+) -> None:
+    for part in ("Api", "Sweeper"):
+        reached = {
+            one
+            for actions, on in statements(resources, part)
+            for one in on
+            if {"lambda:PutFunctionConcurrency", "lambda:InvokeFunction"} & set(actions)
+        }
+        consumer, _ = resources.named(FUNCTION, "Workpool-default-consumer")
+        sweeper, _ = resources.named(FUNCTION, "Workpool-sweeper")
+        invoked = {f"{{{sweeper}.Arn}}"} if part == "Api" else set()
+        assert reached == {f"{{{consumer}.Arn}}"} | invoked
+
+
 def test_a_pools_consumer_reaches_no_other_pools_queues(largest: Any) -> None:
     for actions, on in statements(largest, "Poolpool00withanameof32letterConsumer"):
         for resource in on:
@@ -477,7 +477,8 @@ def test_a_pools_consumer_reaches_no_other_pools_queues(largest: Any) -> None:
 
 def test_what_a_deployer_allows_a_pool_is_granted_to_it(largest: Any) -> None:
     granted = statements(largest, "Poolpool03withanameof32letterConsumer")
-    (invoke,) = (on for actions, on in granted if actions == ["lambda:InvokeFunction"])
+    rights = ["lambda:GetFunctionConfiguration", "lambda:InvokeFunction"]
+    (invoke,) = (on for actions, on in granted if sorted(actions) == rights)
     assert [one.rsplit(":", 1)[1] for one in invoke] == ["my-function"]
     (tables,) = (on for actions, on in granted if "dynamodb:Scan" in actions)
     assert [one.split(":")[-1] for one in tables] == ["table/orders", "table/orders/index/*"]

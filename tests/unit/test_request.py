@@ -13,7 +13,7 @@ from workpool.run import open_partition
 NOW_MS = 1_790_000_000_123
 DAY_MS = 24 * 3600 * 1000
 MAX_AHEAD_MS = 364 * DAY_MS
-MAX_BYTES = 128_000
+MAX_BYTES = 125_000
 LONE_SURROGATE = "\ud800"
 
 
@@ -200,11 +200,11 @@ def test_a_malformed_request_is_refused_with_its_first_mistake(body: Any, messag
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"args": {"a": "x" * (MAX_BYTES - 7)}}, "args must be at most 128000 bytes of JSON, got"),
-        ({"args": {"a": "ü" * (MAX_BYTES // 2)}}, "args must be at most 128000 bytes of JSON"),
+        ({"args": {"a": "x" * (MAX_BYTES - 7)}}, "args must be at most 125000 bytes of JSON, got"),
+        ({"args": {"a": "ü" * (MAX_BYTES // 2)}}, "args must be at most 125000 bytes of JSON"),
         (
             {"options": {"context": "x" * (MAX_BYTES - 1)}},
-            "options.context must be at most 128000 bytes of JSON, got 128001",
+            "options.context must be at most 125000 bytes of JSON, got 125001",
         ),
     ],
 )

@@ -1,0 +1,282 @@
+"""The verbs that operate pools and take many, by every door: the routes, and the client, which in
+process and over HTTP is the same."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+import workpool
+from handlers import api
+from tests.integration.test_api import event
+from workpool import IdempotentWorkpool, client
+from workpool.run import open_partition
+
+NOW = 1_790_000_000_000
+PARKED = {
+    "kind": "completed",
+    "result": "success",
+    "return_value": "1",
+    "on_complete": "jobs.done",
+    "finished_at": NOW,
+    "completion": "parked",
+    "completion_claim": "c1",
+    "completion_error": "no luck",
+    "open": open_partition("default", "r1", parked=True),
+}
+
+
+@pytest.fixture(autouse=True)
+def deployed(world) -> None:
+    world.code("actions", "jobs", "from workpool import action\n@action\ndef work(c, a): pass\n")
+    world.code(
+        "completions", "jobs", "from workpool import completion\n@completion\ndef done(*a): pass\n"
+    )
+
+
+def call(method: str, path: str, body: str | None = None) -> tuple[int, Any]:
+    """What the API's function answers."""
+    split = urlsplit(path)
+    asked = event(method, split.path, body)
+    if split.query:
+        asked |= {"queryStringParameters": dict(parse_qsl(split.query))}
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 29_000)
+    answer = api.handler(asked, context)
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+# Routes
+
+
+def test_a_batch_is_accepted_and_its_envelope_checked(world) -> None:
+    runs = [
+        {"action": "jobs.work"},
+        {"action": "jobs.nothing"},
+        {"action": "jobs.work", "pool": "x"},
+    ]
+    status, shape = call("POST", "/pools/other/runs", json.dumps({"runs": runs}))
+    assert (status, list(shape)) == (202, ["results"])
+    codes = [it.get("error", {}).get("code") for it in shape["results"]]
+    assert codes == [None, "UnknownAction", "InvalidRequest"]
+    assert [it["run"]["S"].partition("#")[0] for it in world.items()] == ["other"]
+    assert call("POST", "/pools/other/runs", '{"runs": []}')[0] == 400
+    assert call("POST", "/pools/other/runs", '{"runs": [], "pool": "other"}')[0] == 400
+
+
+def test_many_statuses_are_read(world) -> None:
+    world.put(world.a_run())
+    status, shape = call("POST", "/pools/default/status", '{"runIds": ["r2", "r1"]}')
+    assert status == 200
+    assert [it["kind"] for it in shape["statuses"]] == ["unknown", "enqueued"]
+
+
+@pytest.mark.parametrize("body", [None, "{}", "[]", '{"runIds": []}', '{"runIds": ["a"], "x": 1}'])
+def test_a_malformed_question_for_statuses_is_refused(body: str | None) -> None:
+    status, shape = call("POST", "/pools/default/status", body)
+    assert (status, shape["error"]["code"]) == (400, "InvalidRequest")
+
+
+def test_a_status_includes_what_the_query_asks_for(world) -> None:
+    world.put(world.a_run(args='{"n":1}', context="2"))
+    status, shape = call("GET", "/pools/default/runs/r1?include=args,context,attempts")
+    assert (status, shape["args"], shape["context"], shape["attempts"]) == (200, {"n": 1}, 2, [])
+    assert call("GET", "/pools/default/runs/r1?include=secrets")[0] == 400
+    assert call("GET", "/pools/default/runs/r2?include=args") == (
+        404,
+        {"runId": "r2", "kind": "unknown"},
+    )
+
+
+def test_runs_are_listed_by_kind_in_pages(world) -> None:
+    for number in (1, 2, 3):
+        world.put(world.a_run(run_id=f"r{number}", enqueued_at=NOW + number))
+    status, page = call("GET", "/pools/default/runs?limit=2&kind=enqueued")
+    assert (status, [it["runId"] for it in page["runs"]]) == (200, ["r1", "r2"])
+    status, last = call("GET", f"/pools/default/runs?limit=2&cursor={page['cursor']}")
+    assert (status, [it["runId"] for it in last["runs"]], "cursor" in last) == (200, ["r3"], False)
+    for bad in ("kind=ended", "limit=0", "cursor=x"):
+        assert call("GET", f"/pools/default/runs?{bad}")[0] == 400
+
+
+def test_cancel_all_is_accepted(world) -> None:
+    assert call("POST", "/pools/default/cancel") == (202, {"canceling": True})
+    assert call("GET", "/pools")[1]["pools"][0]["cancelingBefore"] == NOW
+
+
+def test_a_redrive_is_accepted(world) -> None:
+    world.put(world.a_run(**PARKED))
+    assert call("POST", "/pools/default/redrive", '{"runIds": ["r2"]}') == (202, {"redriving": 0})
+    assert call("POST", "/pools/default/redrive") == (202, {"redriving": 1})
+    assert call("POST", "/pools/default/redrive", '{"runIds": []}')[0] == 400
+    assert call("POST", "/pools/default/redrive", '{"ids": []}')[0] == 400
+
+
+def test_statistics_and_pools_are_read() -> None:
+    status, shape = call("GET", "/pools/default/stats")
+    assert (status, shape["statsWindowMs"]) == (200, 300_000)
+    status, shape = call("GET", "/pools")
+    assert (status, [it["name"] for it in shape["pools"]]) == (200, ["default", "other"])
+
+
+def test_a_pool_is_changed() -> None:
+    status, shape = call("PATCH", "/pools/default", '{"maxParallelism": 3, "paused": true}')
+    assert (status, shape["maxParallelism"], shape["paused"]) == (200, 3, True)
+    assert call("PATCH", "/pools/default", '{"maxParallelism": 0}')[0] == 400
+    assert call("PATCH", "/pools/default")[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/pools/ghost/status", '{"runIds": ["r1"]}'),
+        ("GET", "/pools/ghost/runs", None),
+        ("POST", "/pools/ghost/cancel", None),
+        ("POST", "/pools/ghost/redrive", None),
+        ("GET", "/pools/ghost/stats", None),
+        ("PATCH", "/pools/ghost", '{"paused": true}'),
+        ("POST", "/pools/ghost/runs", '{"runs": [{"action": "jobs.work"}]}'),
+    ],
+)
+def test_every_route_refuses_a_pool_that_is_not_deployed(method, path, body) -> None:
+    status, shape = call(method, path, body)
+    assert (status, shape["error"]["code"]) == (404, "UnknownPool")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "code"),
+    [("ThrottlingException", 429, "Throttled"), ("AccessDeniedException", 500, "Internal")],
+)
+def test_what_aws_refuses_of_these_is_told_without_details(
+    world, refusal: str, status: int, code: str
+) -> None:
+    for operation, request in {
+        "query": ("GET", "/pools/default/runs"),
+        "get_item": ("GET", "/pools"),
+        "update_item": ("POST", "/pools/default/cancel"),
+        "put_function_concurrency": ("PATCH", "/pools/default", '{"paused": true}'),
+        "batch_get_item": ("POST", "/pools/default/status", '{"runIds": ["r1"]}'),
+    }.items():
+        world.refuse(operation, refusal)
+        answered, shape = call(*request)
+        assert (answered, shape["error"]["code"]) == (status, code), operation
+        assert "refused by the test" not in shape["error"]["message"]
+
+
+# The client
+
+
+class Server(BaseHTTPRequestHandler):
+    """The API's function behind an address."""
+
+    def do(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        status, shape = call(self.command, self.path, body or None)
+        data = json.dumps(shape).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PATCH = do
+
+    def log_message(self, *args: Any) -> None: ...
+
+
+@pytest.fixture(params=["in process", "over HTTP"])
+def pool(request, world, monkeypatch) -> Iterator[IdempotentWorkpool]:
+    pool = IdempotentWorkpool("default")
+    if request.param == "in process":
+        yield pool
+        return
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("WORKPOOL_API_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    pool.__dict__["_verbs"] = client._Http("Test")
+    yield pool
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_client_submits_a_batch_and_reads_its_statuses(world, pool) -> None:
+    first, refused, second = pool.run_batch(
+        [
+            {"action": "jobs.work", "args": {"n": 1}},
+            {"action": "jobs.nothing"},
+            {"action": "jobs.work", "options": {"annotation": "o1"}},
+        ]
+    )
+    assert isinstance(refused, workpool.UnknownAction)
+    statuses = pool.status_batch([second, first, "ghost"])
+    assert [it.run_id for it in statuses] == [second, first, "ghost"]
+    assert [it.kind for it in statuses] == ["enqueued", "enqueued", "unknown"]
+    assert statuses[0].annotation == "o1"
+    assert world.run(f"default#{first}").request is not None  # A key of the client's own.
+
+
+def test_the_client_splits_what_one_request_does_not_take(pool, monkeypatch) -> None:
+    monkeypatch.setattr(client, "BATCH", 2)
+    monkeypatch.setattr(client, "STATUSES", 2)
+    ids = pool.run_batch([{"action": "jobs.work", "args": {"n": n}} for n in range(5)])
+    assert len(set(ids)) == 5
+    assert [it.run_id for it in pool.status_batch(ids)] == ids
+
+
+def test_the_client_splits_batches_by_their_bytes_too(monkeypatch) -> None:
+    monkeypatch.setattr(client, "BATCH_BYTES", 100)
+    sizes = [len(batch) for batch in client._batches([{"a": "x" * 30}] * 5)]
+    assert sizes == [2, 2, 1]
+
+
+def test_the_client_names_functions_in_a_batch(world, pool) -> None:
+    from workpool import lookup
+
+    work, done = lookup.find("jobs.work", "action"), lookup.find("jobs.done", "completion")
+    (run_id,) = pool.run_batch([{"action": work, "options": {"onComplete": done}}])
+    run = world.run(f"default#{run_id}")
+    assert (run.action, run.on_complete) == ("jobs.work", "jobs.done")
+
+
+def test_the_client_lists_runs_over_all_pages(world, pool, monkeypatch) -> None:
+    from workpool import listing
+
+    monkeypatch.setattr(listing, "MAX_LIMIT", 2)
+    for number in range(5):
+        world.put(world.a_run(run_id=f"r{number}", enqueued_at=NOW + number))
+    assert [it.run_id for it in pool.runs()] == [f"r{number}" for number in range(5)]
+    assert [it.run_id for it in pool.runs("scheduled")] == []
+
+
+def test_the_client_pauses_resumes_and_scales(world, pool) -> None:
+    assert pool.pause()["paused"] is True
+    assert world.lambdas.limits() == (0, "Disabled", 10)
+    assert pool.resume()["paused"] is False
+    assert pool.scale(20)["maxParallelism"] == 20
+    assert world.lambdas.limits() == (20, "Enabled", 20)
+    with pytest.raises(workpool.InvalidRequest, match="maxParallelism must be an integer from 1"):
+        pool.scale(0)
+
+
+def test_the_client_cancels_all_and_redrives(world, pool) -> None:
+    pool.cancel_all()
+    assert world.lambdas.invoked == [("Test-sweeper", {"cancel": "default"})]
+    world.put(world.a_run(**PARKED))
+    assert pool.redrive(["ghost"]) == 0
+    assert [(it.run_id, it.completion_error) for it in pool.runs("parked")] == [("r1", "no luck")]
+    assert pool.redrive() == 1
+
+
+def test_the_client_reads_and_logs_the_statistics(pool, capsys) -> None:
+    found = pool.stats()
+    assert found["pending"] == found["oldestPending"] == 0
+    capsys.readouterr()
+    assert pool.log_stats() == found
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (line,) = (it for it in lines if it["event"] == "stats")
+    assert line == {"event": "stats", "pool": "default", **found}

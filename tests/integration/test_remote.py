@@ -1,0 +1,190 @@
+"""Actions that are Lambda functions: invoked once per attempt, judged by their answer."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+
+from workpool import errors, settings
+from workpool.attempt import attempt
+from workpool.run import Run
+from workpool.submit import submit
+
+NOW = 1_790_000_000_000
+
+
+class NonRetryableError(Exception):
+    """As a function of its own names it."""
+
+
+class MyNonRetryableError(Exception):
+    """And a subclass of that."""
+
+
+@pytest.fixture(autouse=True)
+def listed(world) -> None:
+    """The pool may invoke one function."""
+    pools = json.loads(settings.POOLS_FILE.read_text())
+    pools["default"]["lambdaActions"] = ["charge", "my-function"]
+    settings.POOLS_FILE.write_text(json.dumps(pools))
+    settings.pools.cache_clear()
+
+
+@pytest.fixture
+def attempted(world, message, no_jitter) -> Callable[..., Run]:
+    """One attempt of a run whose action is the function `charge`, which does this."""
+
+    def of(do: Callable[[Any], Any], *, timeout: int = 30, **fields: Any) -> Run:
+        world.lambdas.functions["charge"] = (timeout, do)
+        run = world.put(world.a_run(action="lambda:charge", **fields))
+        assert attempt(message(run), remaining_ms=lambda: 70_000) is None
+        return world.run(run.key)
+
+    return of
+
+
+def raising(error: Exception) -> Callable[[Any], Any]:
+    def do(given: Any) -> Any:
+        raise error
+
+    return do
+
+
+def test_a_function_is_told_the_run_and_its_return_value_is_the_runs(world, attempted) -> None:
+    run = attempted(lambda given: {"got": given["args"]}, args='{"n":1}', retries=2)
+    assert world.lambdas.invoked == [
+        (
+            "charge",
+            {
+                "runId": "r1",
+                "pool": "default",
+                "retries": 2,
+                "idempotencyKey": "r1",
+                "args": {"n": 1},
+            },
+        )
+    ]
+    assert (run.result, json.loads(run.return_value or "")) == ("success", {"got": {"n": 1}})
+
+
+def test_a_functions_error_is_a_failed_attempt_and_is_retried(world, attempted) -> None:
+    run = attempted(raising(ValueError("no luck")))
+    assert (run.kind, run.retries, run.due) == ("scheduled", 1, NOW + 1000)
+    assert json.loads(run.attempts or "")[0]["error"] == "no luck"
+    assert world.made("invoke") == 1
+
+
+def test_without_retries_left_a_functions_error_ends_the_run(attempted) -> None:
+    run = attempted(raising(ValueError("no luck")), max_retries=0)
+    assert (run.result, run.error) == ("failed", "no luck")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NonRetryableError("a bad card"),
+        MyNonRetryableError("a bad card"),
+        ValueError("NonRetryableError: a bad card"),
+    ],
+)
+def test_a_final_error_is_known_by_its_type_or_by_its_message(attempted, error) -> None:
+    run = attempted(raising(error))
+    assert (run.kind, run.result, run.error) == ("completed", "failed", str(error))
+
+
+def test_an_error_that_only_mentions_it_is_retried(attempted) -> None:
+    assert attempted(raising(ValueError("no NonRetryableError: here"))).kind == "scheduled"
+
+
+@pytest.mark.parametrize("timeout", [60, 61, 900])
+def test_a_function_that_could_outlive_the_attempt_is_refused_at_once(
+    world, attempted, timeout: int
+) -> None:
+    run = attempted(lambda given: 1, timeout=timeout)
+    assert (run.kind, run.result) == ("completed", "failed")
+    assert run.error == (
+        f"charge may run for {timeout} s, which must be below the pool's "
+        "actionTimeoutSeconds (60) and what is left of it"
+    )
+    assert world.lambdas.invoked == []
+
+
+def test_a_function_that_ends_before_the_attempt_does_is_invoked(attempted) -> None:
+    assert attempted(lambda given: 1, timeout=59).result == "success"
+
+
+def test_a_slow_start_of_the_consumer_does_not_fail_the_run_for_good(world, message) -> None:
+    world.lambdas.functions["charge"] = (59, lambda given: 1)
+    run = world.put(world.a_run(action="lambda:charge"))
+    attempt(message(run), remaining_ms=lambda: 63_000)
+    assert world.run(run.key).kind == "scheduled"
+
+
+@pytest.mark.parametrize("code", ["TooManyRequestsException", "AccessDeniedException"])
+def test_what_lambda_refuses_is_a_failed_attempt_not_repeated_within_it(
+    world, attempted, code: str
+) -> None:
+    world.refuse("invoke", code)
+    run = attempted(lambda given: 1)
+    assert run.kind == "scheduled"
+    assert code in json.loads(run.attempts or "")[0]["error"]
+    assert world.made("invoke") == 1
+
+
+def test_a_function_that_does_not_answer_in_time_is_a_failed_attempt(world, attempted) -> None:
+    def late(call: Any, given: Any) -> Any:
+        raise ReadTimeoutError(endpoint_url="https://lambda")
+
+    world.on("invoke", late)
+    assert attempted(lambda given: 1).kind == "scheduled"
+
+
+def test_a_result_that_is_too_large_fails_the_run_at_once(attempted) -> None:
+    run = attempted(lambda given: "x" * 125_000)
+    assert (run.kind, run.result) == ("completed", "failed")
+    assert run.error == "the return value must be at most 125000 bytes of JSON, got 125002"
+
+
+@pytest.mark.parametrize("answer", [b"", b"plain text", b"\xff"])
+def test_a_result_that_is_no_json_fails_the_run_at_once(attempted, answer: bytes) -> None:
+    run = attempted(lambda given: answer)
+    assert (run.kind, run.result) == ("completed", "failed")
+    assert "no JSON" in run.error
+
+
+def test_a_function_error_of_an_unknown_shape_is_a_failed_attempt(world, attempted) -> None:
+    from io import BytesIO
+
+    for text in (b"no json", b"[]", b'"oops"'):
+        world.on(
+            "invoke",
+            lambda call, given, text=text: {"FunctionError": "Unhandled", "Payload": BytesIO(text)},
+        )
+        run = attempted(lambda given: 1)
+        assert json.loads(run.attempts or "")[0]["error"] == text.decode()
+
+
+def test_a_listed_function_is_accepted_by_its_name(world) -> None:
+    run_id = submit({"action": "lambda:my-function", "args": {"n": 1}})["runId"]
+    assert world.run(f"default#{run_id}").action == "lambda:my-function"
+
+
+@pytest.mark.parametrize(
+    ("pool", "name", "known"),
+    [
+        ("default", "ghost", "charge, my-function"),
+        ("default", "", "charge, my-function"),
+        ("default", "charge:1", "charge, my-function"),
+        ("default", "arn:aws:lambda:us-east-1:1:function:charge", "charge, my-function"),
+        ("other", "charge", "none"),
+    ],
+)
+def test_a_function_that_the_pool_does_not_list_is_unknown(
+    world, pool: str, name: str, known: str
+) -> None:
+    with pytest.raises(errors.UnknownAction) as caught:
+        submit({"pool": pool, "action": f"lambda:{name}"})
+    assert str(caught.value).endswith(f"its lambdaActions in cdk.json are {known}")
+    assert world.items() == []

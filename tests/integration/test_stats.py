@@ -1,0 +1,526 @@
+"""Counters and statistics: each change counted once, whatever is replayed; and what they add to."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from handlers import relay as function
+from handlers import stats as publisher
+from workpool import cancel, counters, events, relay, settings, stats
+from workpool.attempt import attempt
+from workpool.counters import Counted, count, deltas
+from workpool.message import Message
+from workpool.run import Run, open_partition
+
+NOW = 1_790_000_000_000
+MINUTE = 60_000
+WINDOW = 300_000
+SETTLED = {"kind": "completed", "result": "success", "return_value": "1", "finished_at": NOW}
+
+# What one change counts
+
+ENQUEUED: dict[str, Any] = {"kind": "enqueued"}
+SCHEDULED: dict[str, Any] = {"kind": "scheduled", "due": NOW + 60_000}
+RUNNING: dict[str, Any] = {"kind": "running", "claim": "c1"}
+SUCCESS: dict[str, Any] = {"kind": "completed", "result": "success", "finished_at": NOW + 700}
+FAILED: dict[str, Any] = {"kind": "completed", "result": "failed", "finished_at": NOW + 700}
+CANCELED: dict[str, Any] = {"kind": "canceled", "result": "canceled", "finished_at": NOW + 700}
+NOTHING: dict[str, int] = {}
+ENDED = {"pending": -1, "ended": 1, "failed": 0, "duration_ms": 700}
+TABLE: list[tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, int]]] = [
+    (None, ENQUEUED, {"pending": 1}),
+    (None, SCHEDULED, {"pending": 1}),
+    (ENQUEUED, RUNNING, NOTHING),
+    (SCHEDULED, RUNNING, NOTHING),
+    (RUNNING, SCHEDULED, {"executions": 1, "errors": 1}),
+    (RUNNING, SUCCESS, {"executions": 1, "errors": 0, **ENDED}),
+    (RUNNING, FAILED, {"executions": 1, "errors": 1, **ENDED, "failed": 1}),
+    (RUNNING, CANCELED, {"executions": 1, "errors": 1, **ENDED}),
+    (ENQUEUED, CANCELED, ENDED),
+    (SCHEDULED, CANCELED, ENDED),
+    # A filter of the stream leaves claims out, but a shard may begin anywhere.
+    (ENQUEUED, SCHEDULED, NOTHING),
+    # Writes that change no state, and those to an ended run.
+    (ENQUEUED, ENQUEUED, NOTHING),
+    (SCHEDULED, SCHEDULED, NOTHING),
+    (RUNNING, RUNNING | {"cancel_requested": True}, NOTHING),
+    (SUCCESS, SUCCESS | {"completion": "done"}, NOTHING),
+    (FAILED, FAILED | {"completion": "parked"}, NOTHING),
+    (CANCELED, CANCELED | {"completion": "done"}, NOTHING),
+    # Forgotten; and a key used again after that, whose put overwrites the expired item.
+    (SUCCESS, None, NOTHING),
+    (SUCCESS, ENQUEUED | {"enqueued_at": NOW + 1}, {"pending": 1}),
+    (CANCELED, SCHEDULED | {"enqueued_at": NOW + 1}, {"pending": 1}),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "counted"), TABLE)
+def test_what_a_change_of_state_counts(world, old, new, counted) -> None:
+    before = None if old is None else world.a_run(**old)
+    after = None if new is None else world.a_run(**new)
+    assert dict(deltas(before, after)) == counted
+
+
+# Counted once
+
+
+def changes(world: Any, number: int, *, start: int = 0) -> list[Counted]:
+    """So many runs, created and ended in turn, with places in the stream."""
+    found = []
+    for at in range(start, start + number):
+        run = world.a_run(run_id=f"r{at // 2}")
+        ended = world.a_run(run_id=f"r{at // 2}", **CANCELED)
+        old, new = (None, run) if at % 2 == 0 else (run, ended)
+        found.append(Counted(sequence=str(10**20 + at), at_ms=NOW, old=old, new=new))
+    return found
+
+
+def counted(world: Any, its: list[Counted]) -> None:
+    count(its, window_ms={"default": 5000, "other": 5000})
+
+
+def totals() -> tuple[int, int]:
+    """Pending, and runs that ended."""
+    ended = counters.window("default", since_ms=0, width_ms=5000)["ended"]
+    return counters.pending("default"), ended
+
+
+def test_a_batch_is_counted_in_one_transaction_with_its_marker(world) -> None:
+    counted(world, changes(world, 5))
+    assert totals() == (1, 2)
+    assert world.made("transact_write_items") == 1
+
+
+def test_a_replayed_batch_counts_nothing(world) -> None:
+    for _ in range(3):
+        counted(world, changes(world, 5))
+    assert totals() == (1, 2)
+    assert world.made("transact_write_items") == 1
+
+
+def test_a_replay_with_more_behind_counts_what_is_new(world) -> None:
+    counted(world, changes(world, 5))
+    counted(world, changes(world, 9))
+    counted(world, changes(world, 9))
+    assert totals() == (1, 4)
+
+
+def test_a_large_batch_is_counted_in_pieces_each_once(world) -> None:
+    its = changes(world, 101)
+    world.pass_by("transact_write_items")
+    world.die_after("transact_write_items")
+    with pytest.raises(world.Died):
+        counted(world, its)
+    counted(world, its)
+    counted(world, its)
+    assert totals() == (1, 50)
+    assert world.made("transact_write_items") == 3
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_process_that_dies_at_a_count_has_it_counted_once_all_the_same(world, when) -> None:
+    its = changes(world, 5)
+    (world.die_before if when == "before" else world.die_after)("transact_write_items")
+    with pytest.raises(world.Died):
+        counted(world, its)
+    counted(world, its)
+    assert totals() == (1, 2)
+
+
+def test_an_answer_that_was_lost_counts_once(world) -> None:
+    world.lose_answer("transact_write_items")
+    counted(world, changes(world, 5))
+    assert totals() == (1, 2)
+
+
+def test_a_transaction_that_met_another_is_tried_again(world) -> None:
+    world.refuse("transact_write_items", "TransactionCanceledException", times=3)
+    counted(world, changes(world, 5))
+    assert totals() == (1, 2)
+
+
+def test_counters_that_stay_busy_have_the_batch_come_again(world) -> None:
+    world.refuse("transact_write_items", "TransactionCanceledException", times=counters.TRIES)
+    with pytest.raises(RuntimeError, match="the counters stayed busy"):
+        counted(world, changes(world, 5))
+    counted(world, changes(world, 5))
+    assert totals() == (1, 2)
+
+
+def test_any_other_refusal_has_the_batch_come_again(world) -> None:
+    world.refuse("transact_write_items", "ThrottlingException")
+    with pytest.raises(ClientError):
+        counted(world, changes(world, 5))
+    assert totals() == (0, 0)
+
+
+def test_the_same_batch_counted_twice_at_once_counts_once(world) -> None:
+    its = changes(world, 9)
+    world.meanwhile("transact_write_items", lambda: counted(world, its))
+    counted(world, its)
+    assert totals() == (1, 4)
+
+
+def test_a_longer_replay_at_the_same_time_counts_once(world) -> None:
+    world.meanwhile("transact_write_items", lambda: counted(world, changes(world, 5)))
+    counted(world, changes(world, 9))
+    assert totals() == (1, 4)
+
+
+def test_runs_of_a_pool_that_is_deployed_no_more_are_passed_by(world) -> None:
+    gone = world.a_run(pool="gone")
+    counted(world, [Counted(sequence="1", at_ms=NOW, old=None, new=gone)])
+    assert counters.pending("gone") == 0
+
+
+def test_a_recount_can_put_the_pending_right(world) -> None:
+    counted(world, changes(world, 5))
+    counters.correct_pending("default", -1)
+    assert totals() == (0, 2)
+
+
+def test_counters_are_forgotten_but_for_the_pending(world) -> None:
+    counted(world, changes(world, 5))
+    rows = world.client("dynamodb").scan(TableName="stats")["Items"]
+    kept = {row["sk"]["S"].partition("#")[0]: "expiresAt" in row for row in rows}
+    assert kept == {"pending": False, "window": True, str(10**20): True}
+    assert {row["expiresAt"]["N"] for row in rows if "expiresAt" in row} == {
+        str(NOW // 1000 + 2 * 24 * 3600)
+    }
+
+
+# The relay's function
+
+
+def stream(world: Any, its: Iterable[tuple[Run | None, Run | None]], first: int) -> list[Any]:
+    """Records of the table's stream, one after the other, made now."""
+    records = []
+    for number, (old, new) in enumerate(its):
+        (record,) = world.change(old, new)["Records"]
+        record["dynamodb"] |= {
+            "SequenceNumber": str(10**20 + first + number),
+            "ApproximateCreationDateTime": world.now_ms / 1000,
+        }
+        records.append(record)
+    return records
+
+
+def test_hints_go_first_and_a_death_before_the_counters_repeats_both(world, lambda_context) -> None:
+    records = stream(world, [(None, world.a_run())], 0)
+    world.die_before("transact_write_items")
+    with pytest.raises(world.Died):
+        function.handler({"Records": records}, lambda_context())
+    assert len(world.bodies("default-work")) == 1
+    function.handler({"Records": records}, lambda_context())
+    function.handler({"Records": records}, lambda_context())
+    assert counters.pending("default") == 1
+
+
+def test_hints_that_are_refused_are_counted_all_the_same(world, lambda_context) -> None:
+    world.refuse("send_message_batch", "ServiceUnavailable")
+    records = stream(world, [(None, world.a_run())], 0)
+    function.handler({"Records": records}, lambda_context())
+    assert counters.pending("default") == 1
+
+
+def test_an_unreadable_item_does_not_keep_others_from_being_counted(world, lambda_context) -> None:
+    records = stream(world, [(None, world.a_run()), (None, world.a_run(run_id="r2"))], 0)
+    records[0]["dynamodb"]["NewImage"]["v"] = {"N": "2"}
+    function.handler({"Records": records}, lambda_context())
+    assert counters.pending("default") == 1
+
+
+def snapshot(run_key: str) -> Run | None:
+    """The run as it stands, past all clients: three thousand of them must be quick."""
+    from moto.dynamodb.models import dynamodb_backends
+
+    item = dynamodb_backends["123456789012"]["us-east-1"].get_item("runs", {"run": {"S": run_key}})
+    return None if item is None else Run.from_item(item.to_json()["Attributes"])
+
+
+def test_after_five_hundred_random_runs_the_statistics_equal_a_recount(
+    world, lambda_context, monkeypatch, no_jitter
+) -> None:
+    chance = random.Random(20)
+    world.most_calls = 20_000
+    for silenced in ("job_start", "job_retry", "job_end", "log"):
+        monkeypatch.setattr(events, silenced, lambda *given, **more: None)
+    monkeypatch.setattr(relay, "send", lambda hints: [])
+    outcomes = {"error": 0, "attempts": 0}
+
+    def work(ctx: Any, args: Any) -> None:
+        outcomes["attempts"] += 1
+        noted(f"default#{ctx.run_id}")
+        world.tick(chance.choice([0.01, 0.05]))
+        if chance.random() < 0.3:
+            outcomes["error"] += 1
+            raise ValueError("no luck")
+
+    world.action(work)
+    seen: dict[str, Run | None] = {}
+    records: list[Any] = []
+
+    def noted(key: str) -> Run:
+        now = snapshot(key)
+        assert now is not None
+        records.extend(stream(world, [(seen.get(key), now)], len(records)))
+        seen[key] = now
+        return now
+
+    created = []
+    for number in range(500):
+        retries = chance.choice([0, 1, 1])
+        fields = {"run_id": f"r{number}", "max_retries": retries, "enqueued_at": world.now_ms}
+        run = world.a_run(**fields, due=world.now_ms, open=open_partition("default", f"r{number}"))
+        created.append(run)
+        world.tick(0.001)
+    world.put_many(created)
+    for run in created:
+        noted(run.key)
+    for key in [*chance.sample(sorted(seen), 240), *chance.sample(sorted(seen), 40)]:
+        if chance.random() < 0.1:
+            cancel.cancel("default", key.partition("#")[2])
+            noted(key)
+        elif chance.random() < 0.9:
+            message = Message(run=key, due=noted(key).due)
+            attempt(message, remaining_ms=lambda: 70_000)
+            noted(key)
+    changed = [it for it in records if it["dynamodb"].get("OldImage") != it["dynamodb"]["NewImage"]]
+    at = 0
+    while at < len(changed):
+        size = chance.randrange(1, 120)
+        batch = changed[at : at + size]
+        function.handler({"Records": batch}, lambda_context())
+        if chance.random() < 0.3:
+            more = changed[at : at + size + chance.randrange(0, 50)]
+            function.handler({"Records": more}, lambda_context())
+            size = len(more)
+        at += size
+
+    runs = [run for run in seen.values() if run is not None]
+    ended = [run for run in runs if run.ended]
+    pending = [run for run in runs if not run.ended]
+    assert len(pending) > 100 < len(ended)
+    found = stats.stats("default")
+    assert found == {
+        "pending": len(pending),
+        "oldestPending": world.now_ms - min(run.enqueued_at for run in pending),
+        "recentExecutions": outcomes["attempts"],
+        "recentErrorRate": outcomes["error"] / outcomes["attempts"],
+        "recentPermanentFailureRate": sum(it.result == "failed" for it in ended) / len(ended),
+        "recentJobAverageMs": sum((it.finished_at or 0) - it.enqueued_at for it in ended)
+        / len(ended),
+        "statsWindowMs": WINDOW,
+    }
+
+
+# Statistics
+
+
+@pytest.fixture
+def ended(world) -> Callable[..., None]:
+    """Count an attempt that ended its run, so many milliseconds ago."""
+    number = Counter[str]()
+
+    def of(ago_ms: int, **state: Any) -> None:
+        number["n"] += 1
+        now = world.a_run(**(SUCCESS | state))
+        change = Counted(
+            sequence=str(number["n"]), at_ms=NOW - ago_ms, old=world.a_run(**RUNNING), new=now
+        )
+        counted(world, [change])
+
+    return of
+
+
+def test_statistics_of_an_idle_pool_divide_by_nothing(world) -> None:
+    assert stats.stats("default") == {
+        "pending": 0,
+        "oldestPending": 0,
+        "recentExecutions": 0,
+        "recentErrorRate": 0,
+        "recentPermanentFailureRate": 0,
+        "recentJobAverageMs": 0,
+        "statsWindowMs": WINDOW,
+    }
+
+
+def test_the_windows_edge_is_inside(world, ended) -> None:
+    ended(WINDOW)
+    assert stats.stats("default")["recentExecutions"] == 1
+    ended(WINDOW + 5000)
+    assert stats.stats("default")["recentExecutions"] == 1
+    world.tick(5)
+    assert stats.stats("default")["recentExecutions"] == 0
+
+
+def test_rates_are_of_attempts_and_of_runs(world, ended) -> None:
+    ended(0)
+    ended(0, **FAILED, pool="default")
+    ended(0, **CANCELED, pool="default")
+    retry = [
+        Counted(sequence="9", at_ms=NOW, old=world.a_run(**RUNNING), new=world.a_run(**SCHEDULED))
+    ]
+    counted(world, retry)
+    found = stats.stats("default")
+    assert found["recentExecutions"] == 4
+    assert found["recentErrorRate"] == 3 / 4
+    assert found["recentPermanentFailureRate"] == 1 / 3
+    assert found["recentJobAverageMs"] == 700
+
+
+@pytest.mark.parametrize(("window", "width"), [(1000, 1000), (300_000, 5000), (3_600_000, 60_000)])
+def test_a_window_is_cut_into_sixty_rows_of_at_least_a_second(window: int, width: int) -> None:
+    assert stats.width_ms(window) == width
+
+
+def test_a_pool_counts_its_own_runs_alone(world, ended) -> None:
+    ended(0)
+    assert stats.stats("other")["recentExecutions"] == 0
+
+
+def test_the_oldest_pending_is_no_ended_and_no_parked_run(world) -> None:
+    settled = SETTLED | {"on_complete": "jobs.done"}
+    parked = open_partition("default", "r0", parked=True)
+    world.put(
+        world.a_run(
+            run_id="r0", **settled, completion="parked", open=parked, enqueued_at=NOW - 9000
+        )
+    )
+    world.put(world.a_run(run_id="r1", **settled, completion="pending", enqueued_at=NOW - 8000))
+    assert stats.stats("default")["oldestPending"] == 0
+    world.put(world.a_run(run_id="r2", enqueued_at=NOW - 3000, open="default#1"))
+    world.put(world.a_run(run_id="r3", enqueued_at=NOW - 5000, open="default#7"))
+    assert stats.stats("default")["oldestPending"] == 5000
+
+
+@pytest.mark.xfail(strict=True, reason="only the oldest 25 keys of a partition are looked at")
+def test_the_oldest_pending_is_found_behind_many_runs_whose_completion_is_due(world) -> None:
+    settled = SETTLED | {"on_complete": "jobs.done", "completion": "pending"}
+    world.put_many(
+        world.a_run(run_id=f"r{n}", **settled, enqueued_at=NOW - 9000 - n) for n in range(26)
+    )
+    world.put(world.a_run(run_id="waits", enqueued_at=NOW - 3000))
+    assert stats.stats("default")["oldestPending"] == 3000
+
+
+def test_reading_them_takes_no_more_requests_for_more_runs(world) -> None:
+    world.put(world.a_run())
+    stats.stats("default")
+    few = len(world.calls)
+    world.put_many(
+        world.a_run(run_id=f"r{n}", open=open_partition("default", f"r{n}")) for n in range(60)
+    )
+    stats.stats("default")
+    assert len(world.calls) == 2 * few
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARN", "ERROR"])
+def test_logged_statistics_are_one_event_at_any_level(world, logged, monkeypatch, level) -> None:
+    monkeypatch.setenv("IDEMPOTENT_WORKPOOL_LOG_LEVEL", level)
+    settings.settings.cache_clear()
+    found = stats.log_stats("default")
+    (line,) = logged("stats")
+    assert line["pool"] == "default"
+    assert {name: line[name] for name in found} == found == stats.stats("default")
+
+
+# Published
+
+
+@pytest.fixture
+def published(lambda_context, capsys) -> Callable[[], dict[str, dict[str, Any]]]:
+    """What the schedule publishes now: metrics by pool, in the form that CloudWatch reads."""
+
+    def now() -> dict[str, dict[str, Any]]:
+        capsys.readouterr()
+        publisher.handler({}, lambda_context())
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        found = {}
+        for line in lines:
+            if "_aws" in line:
+                (told,) = line["_aws"]["CloudWatchMetrics"]
+                assert (told["Namespace"], told["Dimensions"]) == ("Workpool", [["Pool"]])
+                found[line["Pool"]] = {it["Name"]: line[it["Name"]] for it in told["Metrics"]}
+        assert len([line for line in lines if line.get("event") == "stats"]) == len(found)
+        return {
+            pool: {
+                name: value[0] if isinstance(value, list) else value for name, value in it.items()
+            }
+            for pool, it in found.items()
+        }
+
+    return now
+
+
+IDLE = {
+    "Pending": 0,
+    "OldestPending": 0,
+    "OldestDue": 0,
+    "Executions": 0,
+    "ErrorRate": 0,
+    "PermanentFailureRate": 0,
+    "JobAverageMs": 0,
+    "Wedged": 0,
+}
+
+
+def test_every_pool_publishes_every_metric_under_its_name_alone(world, published) -> None:
+    assert published() == {"default": IDLE, "other": IDLE}
+
+
+def test_what_is_published_is_what_the_statistics_say(world, published, ended) -> None:
+    world.put(world.a_run(enqueued_at=NOW - 4000, due=NOW - 4000))
+    counted(world, [Counted(sequence="77", at_ms=NOW, old=None, new=world.a_run())])
+    ended(0, **FAILED)
+    assert published()["default"] == {
+        "Pending": 0,
+        "OldestPending": 4000,
+        "OldestDue": 4000,
+        "Executions": 1,
+        "ErrorRate": 1,
+        "PermanentFailureRate": 1,
+        "JobAverageMs": 700,
+        "Wedged": 0,
+    }
+
+
+def test_a_pool_is_wedged_when_something_is_due_for_long_and_nothing_ends(
+    world, published, ended
+) -> None:
+    world.put(world.a_run())
+    world.tick(15 * 60)
+    assert published()["default"]["Wedged"] == 0
+    world.tick(1)
+    assert published()["default"] == IDLE | {
+        "Wedged": 1,
+        "OldestPending": 901_000,
+        "OldestDue": 901_000,
+    }
+    ended(-901_000)
+    assert published()["default"]["Wedged"] == 0
+
+
+def test_a_paused_pool_is_not_wedged_and_has_nothing_due(world, published) -> None:
+    from workpool import pool_row
+
+    world.put(world.a_run())
+    world.tick(60 * 60)
+    pool_row.update("default", paused=True)
+    metrics = published()["default"]
+    assert (metrics["Wedged"], metrics["OldestDue"]) == (0, 0)
+    assert metrics["OldestPending"] == 60 * MINUTE
+
+
+def test_what_starts_later_or_runs_is_not_due(world, published) -> None:
+    world.put(world.a_run(run_id="r1", kind="scheduled", due=NOW + 24 * 60 * MINUTE))
+    lease = NOW + 24 * 60 * MINUTE
+    world.put(world.a_run(run_id="r2", kind="running", claim="c1", lease=lease))
+    world.tick(60 * 60)
+    metrics = published()["default"]
+    assert (metrics["Wedged"], metrics["OldestDue"], metrics["OldestPending"]) == (0, 0, 3_600_000)
