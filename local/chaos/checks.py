@@ -50,7 +50,7 @@ class Promised:
 
 
 def judge(evidence: Evidence) -> list[Check]:
-    """Every invariant of FAULTS.md."""
+    """Every invariant of docs/guarantees.md."""
     return [
         _ends_once(evidence),
         _effect_once(evidence),

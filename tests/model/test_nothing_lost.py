@@ -44,7 +44,7 @@ from tests.model.world import (
 from workpool import sweep
 
 SOURCE: list[Path] = []
-"""Where the user code of this session's runs is."""
+"""Where the user code of the tests' runs is."""
 
 points = st.integers(1, 6)
 nothing: st.SearchStrategy[Plan] = st.just({})
