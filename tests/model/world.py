@@ -1,8 +1,8 @@
 """The pool's functions in a world that fails: real verbs and handlers, tables, queues, timers and
 a bus in memory, a clock to move. It watches every write, and notes each broken promise.
 
-`Ixx` in a note is the invariant of docs/guarantees.md. Checks stand where the thing happens: at
-the write of an item, at the start of an action or a handler, at the end of an invocation.
+`Ixx` in a note is the invariant of docs/guarantees.md. Checks stand where it happens: at the write
+of an item, at the start of an action or a handler, at the end of an invocation.
 """
 
 import json
