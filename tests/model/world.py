@@ -708,11 +708,7 @@ class World:
         ):
             self.wrong(f"{key}: the handler is told {result}")
         for other in self.processes:
-            if (
-                other.notes.get("handles") == key
-                and other.alive
-                and not life.skewed
-            ):
+            if other.notes.get("handles") == key and other.alive and not life.skewed:
                 self.wrong(f"I2 {key}: two handlers at once")
         life.calls += 1
         life.calls_since_redrive += 1
