@@ -319,7 +319,8 @@ def _ended_stays(evidence: Evidence) -> Check:
 
 def _lasting(status: dict[str, Any]) -> dict[str, Any]:
     """A status without what may still change once the run ended."""
-    return {name: value for name, value in status.items() if name != "completion"}
+    own = ("completion", "completionError")  # these go on when the run has ended
+    return {name: value for name, value in status.items() if name not in own}
 
 
 def _at_rest(evidence: Evidence) -> Check:

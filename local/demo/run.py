@@ -50,7 +50,10 @@ def run(console: Console, *, directory: Path = DIRECTORY, picture: Path | None =
             )
             story.prepare()
             with View(console, story).open() as view:
-                tell(story, show=view.show, limit_s=LIMIT_S)
+                try:
+                    tell(story, show=view.show, limit_s=LIMIT_S)
+                except TimeoutError as error:  # What does not end breaks a claim, too: say which.
+                    console.print(f"The story was given up: {error}")
             checks = judge(story.evidence())
     except KeyboardInterrupt:
         console.print("Stopping ...")
