@@ -28,7 +28,7 @@ from infra.sweeper import Sweeper
 
 READ_RUN = ["dynamodb:GetItem"]
 READ_RUNS = ["dynamodb:GetItem", "dynamodb:BatchGetItem"]
-WRITE_RUN = [*READ_RUNS, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"]
+WRITE_RUN = [*READ_RUNS, "dynamodb:PutItem", "dynamodb:UpdateItem"]
 READ_STATS = ["dynamodb:GetItem", "dynamodb:Query"]
 COUNT = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
 #: What TransactWriteItems asks for: the rights of its entries.

@@ -7,7 +7,6 @@ again. Nothing here decides what should happen to a run.
 """
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,27 +71,6 @@ def create(run: Run) -> Run:
             raise Refused(None) from error
         return standing
     return run
-
-
-BATCH = 25
-"""Items that DynamoDB takes in one BatchWriteItem."""
-
-
-def create_many(runs: Sequence[Run]) -> set[str]:
-    """Create up to 25 runs whose ids are new, without a condition. Answers the keys of those that
-    DynamoDB did not take, after some patience."""
-    table = settings().runs_table
-    left: list[dict[str, Any]] = [{"PutRequest": {"Item": run.to_item()}} for run in runs]
-    for tries in range(BATCH_TRIES):
-        answer = clients.client("dynamodb").batch_write_item(RequestItems={table: left})
-        left = answer.get("UnprocessedItems", {}).get(table, [])
-        if not left:
-            break
-        time.sleep(0.05 * 2**tries)
-    return {it["PutRequest"]["Item"]["run"]["S"] for it in left}
-
-
-BATCH_TRIES = 6
 
 
 def claim(run: Run, *, claim: str, lease: int) -> Run:
@@ -206,19 +184,22 @@ def ask_to_cancel(run: Run) -> Run:
 
 
 def lease_completion(run: Run, *, claim: str, now_ms: int, lease: int) -> Run:
-    """Ended, completion pending -> the same, leased to one handler call, one try more."""
+    """Ended, completion pending -> the same, leased to one handler call, one try more: no lease is
+    in force, and no other call was made since the run was read."""
+    tries = run.completion_tries
+    seen = "#completionTries = :seen" if tries else "attribute_not_exists(#completionTries)"
     return _transition(
         run.key,
         {
             "completion_claim": claim,
             "completion_lease": lease,
-            "completion_tries": run.completion_tries + 1,
+            "completion_tries": tries + 1,
         },
         condition=(
             "#completion = :pending AND (attribute_not_exists(#completionLease)"
-            " OR #completionLease <= :now)"
+            f" OR #completionLease <= :now) AND {seen}"
         ),
-        values={"pending": "pending", "now": now_ms},
+        values={"pending": "pending", "now": now_ms} | ({"seen": tries} if tries else {}),
         mine=lambda now: now.completion == "pending" and now.completion_claim == claim,
     )
 

@@ -2,7 +2,7 @@
 tells the relay, and what was accepted is never lost. Starts nothing itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +11,6 @@ from workpool.errors import (
     IdempotencyConflict,
     Internal,
     InvalidRequest,
-    Throttled,
     UnknownAction,
     WorkpoolError,
 )
@@ -87,49 +86,15 @@ def _stored(request: Request, run: Run) -> dict[str, Any]:
 
 
 def _submit_many(bodies: Sequence[Any], pool: str | None) -> list[dict[str, Any]]:
-    """Each by itself: those with a key by a put of their own, since that is a condition, the
-    others, whose ids are new, by batches."""
-    answers: list[dict[str, Any]] = [{}] * len(bodies)
-    keyed: list[tuple[int, Request, Run]] = []
-    new: list[tuple[int, Run]] = []
-    for at, body in enumerate(bodies):
-        try:
-            request, run = _asked(body, pool)
-        except WorkpoolError as error:
-            answers[at] = error.payload()
-            continue
-        if request.idempotency_key is None:
-            new.append((at, run))
-            answers[at] = {"runId": run.run_id}
-        else:
-            keyed.append((at, request, run))
+    """Each by itself, several at a time: a put under its condition, which may be repeated when an
+    answer was lost. An unconditional BatchWriteItem may not: it would begin a run anew."""
 
-    def store_keyed(it: tuple[int, Request, Run]) -> None:
-        at, request, run = it
-        answers[at] = _answer(lambda: _stored(request, run))
-
-    def store_batch(batch: list[tuple[int, Run]]) -> None:
+    def submit_one(body: Any) -> dict[str, Any]:
         try:
             with clients.told():
-                refused = store.create_many([run for _, run in batch])
-            error: WorkpoolError = Throttled("AWS refused for load; try again")
-        except WorkpoolError as failed:
-            # Some may be stored all the same: they run, as after any answer that was lost.
-            refused, error = {run.key for _, run in batch}, failed
-        for at, run in batch:
-            if run.key in refused:
-                answers[at] = error.payload()
+                return _stored(*_asked(body, pool))
+        except WorkpoolError as error:
+            return error.payload()
 
-    batches = [new[at : at + store.BATCH] for at in range(0, len(new), store.BATCH)]
     with ThreadPoolExecutor(AT_ONCE) as together:
-        for done in (together.map(store_keyed, keyed), together.map(store_batch, batches)):
-            list(done)
-    return answers
-
-
-def _answer(store_it: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    try:
-        with clients.told():
-            return store_it()
-    except WorkpoolError as error:
-        return error.payload()
+        return list(together.map(submit_one, bodies))

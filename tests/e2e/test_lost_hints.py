@@ -246,13 +246,17 @@ def test_fault_25_a_pool_made_smaller_under_load_paused_and_resumed_loses_nothin
     outage: Outage,
 ) -> None:
     """In a pool whose actions have time: a machine that is busy with other things must not end
-    them."""
+    them. All ten processes stand before the pool is made smaller: one that Lambda has let start
+    and that is still being loaded may call its action later."""
 
     def change(**settings: int | bool) -> None:
         assert outage.stack.http("PATCH", "/pools/slow", settings)[0] == 200
 
-    run_ids = [outage.submit(pool="slow", args={"seconds": 0.7}) for _ in range(24)]
-    outage.stack.wait("slow", run_ids[5], until=lambda it: it["kind"] != "enqueued")
+    def seen() -> int:
+        return sum(bool(outage.ledger.times(run_id, "start")) for run_id in run_ids)
+
+    run_ids = [outage.submit(pool="slow", args={"seconds": 0.7}) for _ in range(40)]
+    outage.stack.until(seen, lambda started: started >= 12)
     change(maxParallelism=2)
     smaller = time.time() * 1000 + 500
     time.sleep(3)

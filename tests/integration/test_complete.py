@@ -298,6 +298,23 @@ def test_a_lease_lost_between_read_and_write_comes_back_soon(world, ended) -> No
     assert calls == []
 
 
+def test_no_try_is_lost_to_a_call_that_read_before_another_was_made(world, ended) -> None:
+    """Between this call's read and its write another takes the lease and its handler raises, whose
+    next try is due when this write comes: the write must not set back the tries."""
+    calls = done_with(world)
+    run = ended()
+
+    def other() -> None:
+        held = store.lease_completion(run, claim="h2", now_ms=NOW, lease=NOW + LEFT_MS)
+        store.retry_completion(held, at_ms=NOW, error="boom")
+
+    world.meanwhile("update_item", other)
+    assert completed() == 1
+    assert calls == []
+    assert completed() is None
+    assert world.run(KEY).completion_tries == 2
+
+
 def test_a_completion_that_another_call_did_meanwhile_is_dropped(world, ended) -> None:
     calls = done_with(world)
     run = ended()

@@ -24,6 +24,9 @@ PARTLY = "has its first entry refused"
 FAULTS = (PAUSE, DIE_BEFORE, DIE_AFTER, REPEAT, REPEAT_LATER, REFUSED, NO_ANSWER, PARTLY)
 STANDS_STILL = (PAUSE, REPEAT_LATER)
 
+NEVER_ENDS = 300
+"""Points that no invocation needs."""
+
 Plan = dict[int, str]
 """The faults to meet, by point: 1 is the first."""
 
@@ -109,6 +112,8 @@ class Process:
         if self._dead:
             raise Died
         self._points += 1
+        if self._points > NEVER_ENDS:
+            raise RuntimeError(f"{self} never ends")
         self.at_point = point
         while (fault := self.plan.pop(self._points, None)) == PAUSE:
             self._stand_still()

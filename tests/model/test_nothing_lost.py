@@ -9,6 +9,7 @@ taken away.
 `HYPOTHESIS_PROFILE=long` looks for minutes and at random; alone it takes the same way each time.
 """
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from hypothesis.stateful import (
 )
 
 from tests.model.cloud import Execution, Sent
-from tests.model.process import FAULTS, STANDS_STILL, Plan
+from tests.model.process import FAULTS, PAUSE, REPEAT_LATER, STANDS_STILL, Plan
 from tests.model.world import (
     COMPLETIONS,
     DEAD,
@@ -49,7 +50,8 @@ SOURCE: list[Path] = []
 points = st.integers(1, 6)
 nothing: st.SearchStrategy[Plan] = st.just({})
 plans = nothing | st.dictionaries(points, st.sampled_from(FAULTS), min_size=1, max_size=2)
-skews = st.sampled_from([0, 0, 0, 0, 287_123, -287_123])
+SKEW = 287_123
+skews = st.sampled_from([0, 0, 0, 0, SKEW, -SKEW])
 picks = st.integers(0, 20)
 outcomes = st.sampled_from(["ok", "raises", "raises", "raises", "never", "no JSON", "none"])
 MEANWHILE = ["work"] * 4 + ["complete"] * 3 + ["cancel", "sweep", "keyed"]
@@ -68,7 +70,9 @@ class NothingLost(RuleBasedStateMachine):
         self.world = World(self.patches, SOURCE[0])
         self.resumes = True
         self.loses = False
-        self.left: Counter[str] = Counter(submit=2, keyed=4, cancel=2, sweep=4, dead_letter=2)
+        self.left: Counter[str] = Counter(
+            submit=2, many=1, repeated=2, keyed=4, cancel=3, sweep=4, dead_letter=2
+        )
 
     @initialize(
         emulator=st.booleans(),
@@ -131,6 +135,15 @@ class NothingLost(RuleBasedStateMachine):
         options: dict[str, Any] = {"maxRetries": retries, "initialBackoffMs": backoff}
         options |= {"runAfterMs": delay} if delay else {}
         self._submit(options, completes, ok=ok, handler_ok=handler_ok, plan=plan, skew=skew)
+
+    @precondition(lambda self: self._may("many"))
+    @rule(completes=st.booleans(), ok=st.booleans(), plan=plans, skew=skews)
+    def submit_many(self, completes: bool, ok: bool, plan: Plan, skew: int) -> None:
+        """Two plain runs in one request; its writes may be repeated like any other."""
+        self.left["many"] -= 1
+        done = {"onComplete": "jobs.done"} if completes else {}
+        asked = {"action": "jobs.work", "options": {"maxRetries": 1} | done}
+        self.world.submit_many([asked, asked], ok=ok, plan=plan, skew=skew)
 
     @precondition(lambda self: self._may("keyed"))
     @rule(
@@ -267,7 +280,7 @@ class NothingLost(RuleBasedStateMachine):
     # Two at once
 
     @rule(
-        who=st.sampled_from(["work"] * 4 + ["complete"] * 3 + ["cancel", "sweep", "keyed"]),
+        who=st.sampled_from(["work"] * 4 + ["complete"] * 3 + ["cancel", "sweep", "keyed", "many"]),
         which=picks,
         point=st.integers(1, 5),
         fault=st.sampled_from(STANDS_STILL),
@@ -307,6 +320,130 @@ class NothingLost(RuleBasedStateMachine):
                 self.world.resume(process, plan)
                 break
 
+    @rule(
+        queue=st.sampled_from([WORK, COMPLETIONS]),
+        which=picks,
+        point=st.integers(1, 5),
+        fault=st.sampled_from(STANDS_STILL),
+        does=st.tuples(outcomes, outcomes),
+        skew=skews,
+        later=st.sampled_from(["at once", "at once", "time", "flow", "flow twice"]),
+    )
+    def twice_at_once(
+        self,
+        queue: str,
+        which: int,
+        point: int,
+        fault: str,
+        does: tuple[str, str],
+        skew: int,
+        later: str,
+    ) -> None:
+        """A message is delivered twice; the second delivery overtakes the first."""
+        sents = self._something_on(queue)
+        if not sents:
+            return
+        sent = pick(sents, which)
+        first = self.world.deliver(queue, [sent], plan={point: fault}, does=does[0])
+        self.world.deliver(queue, [sent], skew=skew, does=does[1])
+        if later == "time":
+            self.world.tick_to(self.world.next_event() or self.world.now)
+        for _ in range({"flow": 4, "flow twice": 8}.get(later, 0)):
+            self._happens(does=does[1])
+        if first in self.world.processes:
+            self.world.resume(first, {})
+
+    @rule(
+        point=st.integers(2, 4),
+        does=st.tuples(outcomes, outcomes),
+        steps=st.integers(0, 6),
+        stands=st.sampled_from([None, 3, 4]),
+        slow=st.booleans(),
+    )
+    def lost_while_alive(
+        self, point: int, does: tuple[str, str], steps: int, stands: int | None, slow: bool
+    ) -> None:
+        """A living worker is taken for lost, as its clock is slow or the other's fast; it writes
+        in the end, perhaps beside the next attempt."""
+        sents = self._something_on(WORK)
+        if not sents:
+            return
+        skew = -SKEW if slow else 0
+        first = self.world.deliver(WORK, sents[:1], plan={point: PAUSE}, skew=skew, does=does[0])
+        self.world.deliver(WORK, sents[:1], skew=skew + SKEW)
+        for _ in range(steps):
+            sents = self.world.queues.visible(WORK)
+            if sents:
+                plan: Plan = {stands: PAUSE} if stands else {}
+                self.world.deliver(WORK, sents[:1], plan=plan, does=does[1])
+                break
+            if not self._happens():
+                break
+        if first in self.world.processes:
+            self.world.resume(first, {})
+
+    @precondition(lambda self: self._may("cancel"))
+    @rule(
+        cancel_first=st.booleans(),
+        which=picks,
+        point=st.integers(1, 5),
+        fault=st.sampled_from(STANDS_STILL),
+        does=outcomes,
+        skew=skews,
+    )
+    def cancel_and_work(
+        self, cancel_first: bool, which: int, point: int, fault: str, does: str, skew: int
+    ) -> None:
+        """A run is canceled while an attempt stands still, or attempted while the cancel does."""
+        sents = self._something_on(WORK)
+        if not sents:
+            return
+        self.left["cancel"] -= 1
+        sent = pick(sents, which)
+        life = self.world.lives[json.loads(sent.body)["run"]]
+        before = list(self.world.processes)
+        if cancel_first:
+            self.world.cancel(life, plan={point: fault}, skew=skew)
+            self.world.deliver(WORK, [sent], does=does)
+        else:
+            self.world.deliver(WORK, [sent], plan={point: fault}, skew=skew, does=does)
+            self.world.cancel(life)
+        for process in self.world.processes:
+            if process not in before:
+                self.world.resume(process, {})
+                break
+
+    @precondition(lambda self: self._may("repeated"))
+    @rule(
+        which=st.sampled_from(["one", "many", "keyed"]),
+        steps=st.integers(0, 8),
+        point=st.sampled_from([1, 1, 2]),
+    )
+    def submit_repeated(self, which: str, steps: int, point: int) -> None:
+        """A run is stored, the answer is lost, and the SDK stores it again: some time after."""
+        self.left["repeated"] -= 1
+        before = list(self.world.processes)
+        plan = {point: REPEAT_LATER}
+        if which == "one":
+            self._submit({"maxRetries": 1}, True, ok=True, handler_ok=True, plan=plan)
+        elif which == "many":
+            self.submit_many(completes=True, ok=True, plan=plan, skew=0)
+        else:
+            self.submit_keyed("k1", other=False, ok=True, plan=plan, skew=0)
+        for _ in range(steps):
+            self._happens()
+        for process in self.world.processes:
+            if process not in before:
+                self.world.resume(process, {})
+                break
+
+    def _something_on(self, queue: str) -> list[Sent]:
+        """What is on the queue, once there is something."""
+        for _ in range(8):
+            if self.world.queues.on(queue) or not self._happens(does="raises"):
+                break
+        return list(self.world.queues.on(queue).values())
+
     def _begin(self, who: str, which: int, plan: Plan, skew: int, does: str) -> None:
         """One of them, if it can be."""
         world = self.world
@@ -318,6 +455,8 @@ class NothingLost(RuleBasedStateMachine):
             world.cancel(self._life(which), plan=plan, skew=skew)
         elif who == "sweep":
             world.sweep(plan=plan, skew=skew)
+        elif who == "many" and self._may("many"):
+            self.submit_many(completes=True, ok=True, plan=plan, skew=skew)
         elif who == "keyed":
             self.submit_keyed("k1", other=False, ok=True, plan=plan, skew=skew)
         elif who == "flow":
@@ -361,12 +500,15 @@ class NothingLost(RuleBasedStateMachine):
         self.world.forget(pick(self.world.expired(), which))
 
     @precondition(lambda self: self._parked())
-    @rule(which=picks, handler_ok=st.booleans())
-    def redrive(self, which: int, handler_ok: bool) -> None:
+    @rule(which=picks, handler_ok=st.booleans(), plan=plans)
+    def redrive(self, which: int, handler_ok: bool, plan: Plan) -> None:
+        """An operator has a parked completion tried again. If the event is not put, it is up to
+        the sweeper."""
         life = pick(self._parked(), which)
         life.handler_ok = handler_ok
-        self.world.redrive(life)
-        self.world.lost.append(f"{life.key} redriven: there is no verb that announces it")
+        self.world.redrive(life, plan=plan)
+        if plan:
+            self.world.lost.append(f"the event of {life.key}")
 
     def _parked(self) -> list[Life]:
         runs = ((life, self.world.run(life.key)) for life in self.world.lives.values())
@@ -474,32 +616,16 @@ class NothingLost(RuleBasedStateMachine):
         return lost and (run is None or run.execution == execution.name)
 
 
+ALWAYS_THE_SAME: dict[str, Any] = {"derandomize": True, "database": None}
 PROFILES: dict[str, Callable[[], settings]] = {
-    "model": lambda: settings(
-        derandomize=True,
-        database=None,
-        max_examples=int(os.environ.get("N", "300")),
-        stateful_step_count=40,
-    ),
+    "model": lambda: settings(**ALWAYS_THE_SAME, max_examples=700, stateful_step_count=40),
     "long": lambda: settings(max_examples=20_000, stateful_step_count=60),
-    "small": lambda: settings(
-        derandomize=True, database=None, max_examples=3000, stateful_step_count=25
-    ),
-    "hunt": lambda: settings(
-        database=None,
-        max_examples=int(os.environ.get("N", "1500")),
-        stateful_step_count=40,
-        phases=[Phase.generate],
-    ),
-    # For tests/mutations_model.py: what was found is not made smaller.
+    # For mutations_model.py: what was found is not made smaller.
     "quick": lambda: settings(
-        derandomize=True,
-        database=None,
-        max_examples=int(os.environ.get("N", "1500")),
-        stateful_step_count=40,
-        phases=[Phase.generate],
+        **ALWAYS_THE_SAME, max_examples=900, stateful_step_count=40, phases=[Phase.generate]
     ),
 }
+"""What HYPOTHESIS_PROFILE chooses from."""
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from workpool import (
     request,
     settings,
 )
+from workpool import redrive as redrive_verb
 from workpool import relay as relay_verb
 from workpool import run as run_module
 from workpool import submit as submit_verb
@@ -368,21 +369,30 @@ class World:
             cancels=life.key,
         )
 
-    def redrive(self, life: Life) -> None:
-        """As an operator does: there is no verb yet."""
-        life.calls_since_redrive = 0
-        self.tables.update_item(
-            TableName="runs",
-            Key={"run": {"S": life.key}},
-            UpdateExpression="SET #completion = :pending, #tries = :none",
-            ConditionExpression="#completion = :parked",
-            ExpressionAttributeNames={"#completion": "completion", "#tries": "completionTries"},
-            ExpressionAttributeValues={
-                ":pending": {"S": "pending"},
-                ":parked": {"S": "parked"},
-                ":none": {"N": "0"},
-            },
+    def submit_many(
+        self, bodies: list[dict[str, Any]], *, ok: bool, plan: Plan | None = None, skew: int = 0
+    ) -> None:
+        """As a caller does, in one request."""
+
+        def ended(process: Process) -> None:
+            if process.state == "ended":
+                for answer in process.result["results"]:
+                    if "runId" in answer and f"default#{answer['runId']}" not in self.lives:
+                        self.wrong(f"I1 {answer} was accepted and is not there")
+
+        self.invoke(
+            "caller",
+            lambda: submit_verb.submit({"runs": bodies}),
+            plan=plan,
+            skew=skew,
+            ended=ended,
+            life={"ok": ok, "handler_ok": True},
         )
+
+    def redrive(self, life: Life, *, plan: Plan | None = None) -> None:
+        """As an operator does, for one run."""
+        ids = [life.key.partition("#")[2]]
+        self.invoke("caller", lambda: redrive_verb.redrive("default", ids), plan=plan)
 
     # Time
 
@@ -508,6 +518,8 @@ class World:
         key = run.key
         self._shape(run)
         life.skewed |= process is not None and bool(process.skew)
+        if run.cancel_requested and not was.cancel_requested and run.kind != "running":
+            self.wrong(f"{key} was asked to cancel as {run.kind}, which ends nothing")
         if was.ended:
             fields = ("kind", "result", "return_value", "error", "finished_at", "retries", "due")
             for name in fields:
@@ -525,6 +537,8 @@ class World:
             return  # A note on it: its hint, or a request to cancel.
         if was.kind == "running" and (run.kind != "running" or run.claim != was.claim):
             holder = life.claims.get(was.claim or "")
+            if holder is not process and self.clock() < (was.lease or 0):
+                self.wrong(f"{key} was taken from its claim before the lease was over")
             if holder is not None and holder is not process and holder.alive and not life.skewed:
                 self.wrong(f"{key}: a living worker was declared lost")
         if run.kind == "running":
@@ -588,6 +602,9 @@ class World:
         if (was.completion, run.completion) not in moves and was.completion != run.completion:
             self.wrong(f"I2 {run.key}: its completion went from {was.completion}: {run.completion}")
         life.over = run.completion in (None, "done")
+        if (was.completion, run.completion) == ("parked", "pending"):
+            life.calls_since_redrive = 0
+            return
         process = self.current
         if process is None:
             return
@@ -855,6 +872,8 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
         (request, "uuid4", identity),
         (run_module, "attribute", cache(run_module.attribute)),  # Half of the time, else.
         (relay_verb, "ThreadPoolExecutor", _InTurn),
+        (redrive_verb, "ThreadPoolExecutor", _InTurn),
+        (submit_verb, "ThreadPoolExecutor", _InTurn),
     ]
     for module, name, value in replaced:
         monkeypatch.setattr(module, name, value)

@@ -411,7 +411,7 @@ _STREAM = {
 }
 _READ = {"dynamodb:GetItem", "dynamodb:BatchGetItem"}
 _LIST = {*_READ, "dynamodb:Query"}
-_WRITE = {*_READ, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:BatchWriteItem"}
+_WRITE = {*_READ, "dynamodb:PutItem", "dynamodb:UpdateItem"}
 _COUNT = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}
 _HINT = {"dynamodb:GetItem", "sqs:SendMessage", "states:StartExecution", "events:PutEvents"}
 _ANSWER = {"states:SendTaskFailure", "states:SendTaskSuccess"}
