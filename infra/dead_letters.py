@@ -12,6 +12,7 @@ from constructs import Construct
 
 from infra.lambdas import Lambdas
 from infra.names import Names
+from infra.queue import queue
 
 TIMEOUT_SECONDS = 60
 
@@ -34,9 +35,11 @@ class DeadLetters(Construct):
             description="Looks again at the runs named in dead-letter queues",
             timeout_seconds=TIMEOUT_SECONDS,
         )
-        for queue in queues:
+        #: What nobody can read, of the queues that all pools share. Nobody consumes it.
+        self.parked = queue(self, "Parked", name=names.parked)
+        for letters in queues:
             self.function.add_event_source(
                 SqsEventSource(
-                    queue, batch_size=5, report_batch_item_failures=True, max_concurrency=2
+                    letters, batch_size=5, report_batch_item_failures=True, max_concurrency=2
                 )
             )

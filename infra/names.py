@@ -47,6 +47,11 @@ class Names:
         return f"{self.stack}-dead-letters-{part}"
 
     @property
+    def parked(self) -> str:
+        """The queue of what nobody can read on the queues that all pools share."""
+        return f"{self.stack}-parked"
+
+    @property
     def parameter(self) -> str:
         return f"/workpool/{self.stack}"
 

@@ -80,6 +80,7 @@ class WorkpoolStack(Stack):
                 "WORKPOOL_WORK_QUEUE": queue_url(names.work_queue(ANY_POOL)),
                 "WORKPOOL_DEAD_LETTER_QUEUE": queue_url(names.dead_letters(ANY_POOL)),
                 "WORKPOOL_PARKED_QUEUE": queue_url(names.parked_queue(ANY_POOL)),
+                "WORKPOOL_SHARED_PARKED_QUEUE": queue_url(names.parked),
                 "WORKPOOL_RELAY_RETRY_QUEUE": queue_url(names.part("relay-retry")),
                 "WORKPOOL_RETRIER": retrier_arn(names.retrier(ANY_POOL)),
                 "WORKPOOL_CONSUMER": names.consumer(ANY_POOL),
@@ -134,6 +135,7 @@ class WorkpoolStack(Stack):
                 "The relay gave up on a part of the stream": relay.failures,
                 "EventBridge could not deliver ended runs": completion.rule_dead_letters,
                 "Completions were received too often": completion.dead_letters,
+                "A message that names no run this version can read": dead_letters.parked,
             },
             pools=[pool.name for pool in config.pools],
             topic_arn=config.alarm_topic_arn,
@@ -212,6 +214,8 @@ class WorkpoolStack(Stack):
             _allow(pool.consumer, ANSWER_TOKEN, "*")
             _allow(dead_letters.function, ["sqs:SendMessage"], pool.parked.queue_arn)
         _allow(dead_letters.function, ANSWER_TOKEN, "*")
+        for reading in (relay.retry_function, completion.function, dead_letters.function):
+            _allow(reading, ["sqs:SendMessage"], dead_letters.parked.queue_arn)
 
         # Each Retrier sends to its own pool.
         for pool in pools:

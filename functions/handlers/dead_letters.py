@@ -12,7 +12,7 @@ KEPT_SECONDS = 60
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     def do(record: Record) -> float | None:
-        pool = settings().pool_of_dead_letter_queue(record["eventSourceARN"])
+        pool = settings().pool_of_queue(record["eventSourceARN"])
         if pool is None:
             dead_letters.from_elsewhere(record["body"])
             return None

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from workpool import events, queues
+from workpool.errors import Unreadable
+from workpool.settings import settings
 
 Record = dict[str, Any]
 
@@ -12,12 +14,13 @@ def each_record(event: dict[str, Any], do: Callable[[Record], float | None]) -> 
     """Do each record; the answer of ReportBatchItemFailures.
 
     `do` answers None when the record is done, else the seconds after which it should come back.
-    One that raises comes back after its queue's visibility timeout.
+    One that raises comes back after its queue's visibility timeout; one that nobody can read is
+    set aside at once, since waiting would not help.
     """
     back = []
     for record in event["Records"]:
         try:
-            seconds = do(record)
+            seconds = _done(record, do)
             if seconds is None:
                 continue
             queues.come_back_in(record["eventSourceARN"], record["receiptHandle"], seconds)
@@ -25,3 +28,13 @@ def each_record(event: dict[str, Any], do: Callable[[Record], float | None]) -> 
             events.failed("record-failed", error, messageId=record["messageId"])
         back.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": back}
+
+
+def _done(record: Record, do: Callable[[Record], float | None]) -> float | None:
+    try:
+        return do(record)
+    except Unreadable as unreadable:
+        pool = settings().pool_of_queue(record["eventSourceARN"])
+        queues.park(pool, record["body"], reason=str(unreadable))
+        events.log("message-parked", pool=pool, error=str(unreadable))
+        return None

@@ -14,14 +14,12 @@ from workpool.message import Verdict, judge, read
 
 
 def from_work_queue(pool: str, body: str) -> bool:
-    """True: nothing is left to do for the letter; False: keep it, its run's worker still lives."""
-    try:
-        message = read(body)
-        run = store.read(message.run)
-    except Unreadable as unreadable:
-        queues.park(pool, body, reason=str(unreadable))
-        events.log("message-parked", pool=pool, error=str(unreadable))
-        return True
+    """True: nothing is left to do for the letter; False: keep it, its run's worker still lives.
+
+    Raises Unreadable, as the others do.
+    """
+    message = read(body)
+    run = store.read(message.run)
     verdict = judge(run, message, clock.now_ms())
     if verdict is Verdict.BACK:
         return False
@@ -36,7 +34,7 @@ def from_work_queue(pool: str, body: str) -> bool:
 def from_elsewhere(body: str) -> None:
     """A letter of the relay's retry queue, the rule or the completion queue.
 
-    Raises Unreadable when it names no run: then it stays, and its queue's alarm shows it.
+    Raises Unreadable when it names no run.
     """
     key = key_of(body)
     look(key)
@@ -44,7 +42,8 @@ def from_elsewhere(body: str) -> None:
 
 
 def key_of(body: str) -> str:
-    """The run's key in a relay message, an event's detail, or a whole event."""
+    """The run's key in a relay message, an event's detail, or a whole event: of any version, since
+    it only says which run to look at."""
     try:
         shape = json.loads(body)
         key = shape["run"] if "run" in shape else shape["detail"]["run"]

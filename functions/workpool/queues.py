@@ -49,8 +49,8 @@ def relay_later(keys: Sequence[str]) -> None:
         raise RuntimeError(f"the relay's retry queue took {len(keys) - len(refused)}/{len(keys)}")
 
 
-def park(pool: str, body: str, *, reason: str) -> None:
-    """Set a message aside, where it waits for a person."""
+def park(pool: str | None, body: str, *, reason: str) -> None:
+    """Set a message of a pool, or of a queue that all share, aside: it waits for a person."""
     clients.client("sqs").send_message(
         QueueUrl=settings().parked_queue(pool),
         MessageBody=body,

@@ -18,6 +18,8 @@ RETRY = "Workpool.Retry"
 """The one failure of an Attempt: its cause is the next due, and Backoff waits for it."""
 
 _CLOSED = frozenset({"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"})
+_ENDED = frozenset({"ExecutionDoesNotExist", "ValidationException"})
+"""The latter is the emulator's for an execution that is closed."""
 
 
 def start(run: Run) -> None:
@@ -47,7 +49,7 @@ def stop(run: Run) -> None:
     try:
         clients.client("stepfunctions").stop_execution(executionArn=arn)
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ExecutionDoesNotExist":
+        if error.response["Error"]["Code"] not in _ENDED:
             raise
 
 

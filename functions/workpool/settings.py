@@ -23,6 +23,7 @@ ENVIRONMENT = frozenset(
         "WORKPOOL_WORK_QUEUE",
         "WORKPOOL_DEAD_LETTER_QUEUE",
         "WORKPOOL_PARKED_QUEUE",
+        "WORKPOOL_SHARED_PARKED_QUEUE",
         "WORKPOOL_RELAY_RETRY_QUEUE",
         "WORKPOOL_RETRIER",
         "WORKPOOL_CONSUMER",
@@ -47,6 +48,7 @@ class Settings:
     _work_queue: str
     _dead_letter_queue: str
     _parked_queue: str
+    _shared_parked_queue: str
     _retrier: str
     _consumer: str
 
@@ -62,17 +64,14 @@ class Settings:
         """Name of a pool's consumer function."""
         return self._consumer.format(pool=pool)
 
-    def parked_queue(self, pool: str) -> str:
-        """URL of the queue where a pool's unreadable messages wait for a person."""
-        return self._parked_queue.format(pool=pool)
+    def parked_queue(self, pool: str | None) -> str:
+        """URL of the queue where a pool's unreadable messages wait for a person; None: those of
+        the queues that all pools share."""
+        return self._shared_parked_queue if pool is None else self._parked_queue.format(pool=pool)
 
-    def pool_of_work_queue(self, arn: str) -> str | None:
-        """The pool whose work queue has this ARN."""
-        return _filled(self._work_queue, arn)
-
-    def pool_of_dead_letter_queue(self, arn: str) -> str | None:
-        """The pool whose dead-letter queue has this ARN; None for another hop's."""
-        return _filled(self._dead_letter_queue, arn)
+    def pool_of_queue(self, arn: str) -> str | None:
+        """The pool whose work or dead-letter queue has this ARN; None for one that all share."""
+        return _filled(self._work_queue, arn) or _filled(self._dead_letter_queue, arn)
 
     def retrier(self, pool: str) -> str:
         """ARN of a pool's state machine."""
@@ -110,6 +109,7 @@ def settings() -> Settings:
         _work_queue=os.environ["WORKPOOL_WORK_QUEUE"],
         _dead_letter_queue=os.environ["WORKPOOL_DEAD_LETTER_QUEUE"],
         _parked_queue=os.environ["WORKPOOL_PARKED_QUEUE"],
+        _shared_parked_queue=os.environ["WORKPOOL_SHARED_PARKED_QUEUE"],
         _retrier=os.environ["WORKPOOL_RETRIER"],
         _consumer=os.environ["WORKPOOL_CONSUMER"],
     )

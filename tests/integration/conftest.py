@@ -455,6 +455,7 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
         "WORKPOOL_WORK_QUEUE": queue_url("{pool}-work"),
         "WORKPOOL_DEAD_LETTER_QUEUE": queue_url("{pool}-dead-letters"),
         "WORKPOOL_PARKED_QUEUE": queue_url("{pool}-parked"),
+        "WORKPOOL_SHARED_PARKED_QUEUE": queue_url("parked"),
         "WORKPOOL_RELAY_RETRY_QUEUE": queue_url("relay-retry"),
         "WORKPOOL_RETRIER": retrier_arn("{pool}"),
         "WORKPOOL_CONSUMER": f"{STACK}-{{pool}}-consumer",
@@ -549,6 +550,7 @@ def _deploy() -> None:
         "other-parked",
         "relay-retry",
         "completions",
+        "parked",
     ):
         sqs.create_queue(QueueName=f"{STACK}-{queue}")
     boto3_client("events").create_event_bus(Name=f"{STACK}-events")

@@ -465,9 +465,7 @@ def test_the_first_event_of_a_batch_is_always_begun(world, ended, lambda_context
     assert len(calls) == 1
 
 
-def test_an_event_that_names_no_run_goes_to_the_dead_letters_in_the_end(
-    world, lambda_context
-) -> None:
+def test_an_event_that_names_no_run_is_parked(world, lambda_context) -> None:
     event = world.deliver("completions", "hello")
-    failed = completion.handler(event, lambda_context())["batchItemFailures"]
-    assert failed == [{"itemIdentifier": event["Records"][0]["messageId"]}]
+    assert completion.handler(event, lambda_context()) == {"batchItemFailures": []}
+    assert [it["Body"] for it in world.messages("parked")] == ["hello"]

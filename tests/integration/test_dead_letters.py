@@ -97,5 +97,6 @@ def test_a_letter_of_any_other_hop_has_its_run_looked_at(world, body: str) -> No
 
 
 @pytest.mark.parametrize("body", ["hello", "{}", '{"detail": {}}', '{"detail": 7}'])
-def test_a_letter_that_names_no_run_stays_where_its_alarm_shows_it(world, body: str) -> None:
-    assert not handled(world, "completions", body)
+def test_a_letter_that_names_no_run_is_parked(world, body: str) -> None:
+    assert handled(world, "completions", body)
+    assert [it["Body"] for it in world.messages("parked")] == [body]

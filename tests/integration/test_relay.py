@@ -323,14 +323,16 @@ def test_a_hint_that_is_refused_again_goes_back_alone(world) -> None:
     assert [it["run"] for it in world.bodies("default-work")] == ["default#r2"]
 
 
-def test_a_run_of_a_newer_version_stays_in_the_retry_queue(world) -> None:
+def test_the_key_of_a_run_of_a_newer_version_is_parked(world) -> None:
     world.put_item(world.a_run().to_item() | {"v": {"N": "2"}})
     body = json.dumps({"v": 1, "run": "default#r1"})
-    assert looked_at(world, body) == [body]
+    assert looked_at(world, body) == []
+    assert [it["Body"] for it in world.messages("parked")] == [body]
 
 
 @pytest.mark.parametrize(
     "body", ["hello", "[]", "7", "null", '"run"', "{}", '{"run": 7}', '{"run": "r1"}']
 )
-def test_what_names_no_run_stays_in_the_retry_queue(world, body: str) -> None:
-    assert looked_at(world, body) == [body]
+def test_what_names_no_run_is_parked(world, body: str) -> None:
+    assert looked_at(world, body) == []
+    assert [it["Body"] for it in world.messages("parked")] == [body]

@@ -814,6 +814,7 @@ def environment() -> dict[str, str]:
         "WORKPOOL_WORK_QUEUE": url("Test-{pool}-work"),
         "WORKPOOL_DEAD_LETTER_QUEUE": url("Test-{pool}-dead-letters"),
         "WORKPOOL_PARKED_QUEUE": url("Test-{pool}-parked"),
+        "WORKPOOL_SHARED_PARKED_QUEUE": url("Test-parked"),
         "WORKPOOL_RELAY_RETRY_QUEUE": url("Test-relay-retry"),
         "WORKPOOL_RETRIER": f"{MACHINES}:Test-{{pool}}-retrier",
         "WORKPOOL_CONSUMER": "Test-{pool}-consumer",

@@ -57,6 +57,7 @@ def test_names_by_pool_leave_the_pool_to_be_filled_in(resources: Any) -> None:
         ("WORKPOOL_WORK_QUEUE", "/Workpool-{pool}-work"),
         ("WORKPOOL_DEAD_LETTER_QUEUE", "/Workpool-{pool}-dead-letters"),
         ("WORKPOOL_PARKED_QUEUE", "/Workpool-{pool}-parked"),
+        ("WORKPOOL_SHARED_PARKED_QUEUE", "/Workpool-parked"),
         ("WORKPOOL_RETRIER", ":stateMachine:Workpool-{pool}-retrier"),
         ("WORKPOOL_RELAY_RETRY_QUEUE", "/Workpool-relay-retry"),
     ):

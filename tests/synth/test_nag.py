@@ -41,6 +41,7 @@ EXCEPTIONS = {
     ("L1", "Stats/Function"): RUNTIME,
     ("SQS3", "Relay/Failures"): POSITIONS,
     ("SQS3", "Completion/RuleDeadLetters"): LAST_HOP,
+    ("SQS3", "DeadLetters/Parked"): LAST_HOP,
     ("SF1", "Pool-default/Retrier/StateMachine"): HISTORY,
     ("SF2", "Pool-default/Retrier/StateMachine"): TRACING,
     ("IAM5[Resource::*]", "Pool-default/ConsumerRole/DefaultPolicy"): TOKEN,

@@ -178,6 +178,7 @@ def test_every_hop_leads_on_as_planned_and_the_last_ones_wait_for_a_person(resou
         "completions": ("dead-letters-completions", 100),
         "dead-letters-completions": None,
         "dead-letters-rule": None,
+        "parked": None,
     }
 
 
@@ -311,6 +312,7 @@ def test_whatever_gives_something_up_has_an_alarm_and_so_has_a_repeated_hint(
         (lie, "Workpool-relay-failures"),
         (lie, "Workpool-dead-letters-rule"),
         (lie, "Workpool-dead-letters-completions"),
+        (lie, "Workpool-parked"),
         ("HintsRepeated", "default"),
     }
     for alarm in resources.of("AWS::CloudWatch::Alarm").values():
@@ -435,7 +437,7 @@ _OPERATE = {
         ("DeadLetters", _HINT | _ANSWER),
         ("PooldefaultConsumer", _WRITE | _LIST | _ANSWER | {"sqs:SendMessage"}),
         ("PooldefaultRetrier", {"sqs:SendMessage"}),
-        ("CompletionFunction", _WRITE | _LIST | {"dynamodb:ConditionCheckItem"}),
+        ("CompletionFunction", _WRITE | _LIST | {"dynamodb:ConditionCheckItem", "sqs:SendMessage"}),
     ],
 )
 def test_each_part_may_do_its_own_work_and_no_more(
