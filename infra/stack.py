@@ -197,6 +197,7 @@ class WorkpoolStack(Stack):
             _allow(hinting, ["events:PutEvents"], completion.bus.event_bus_arn)
         # The sweeper finds runs by the index, notes what it repeats, and cancels.
         _allow(sweeper.function, ["dynamodb:Scan"], f"{runs}/index/{OPEN_INDEX}")
+        _allow(sweeper.function, ["dynamodb:DeleteItem"], counters)  # Of its own notes.
         _allow(sweeper.function, ["dynamodb:BatchGetItem", "dynamodb:UpdateItem"], runs)
         # What the relay cannot send waits here; and it alone sees that a waiting run was canceled
         # (an execution's name is its run's, so it is known only then).

@@ -1,13 +1,15 @@
 """Invoked by a schedule, and by cancelAll: walks the open runs of the pools.
 
-It repeats hints that were lost, cancels what cancelAll asked for, and repairs drifted settings.
+It repeats hints that were lost, cancels what cancelAll asked for, repairs drifted settings, and
+recounts the pending runs.
 """
 
 from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from workpool import control, events
+from workpool import control, events, pool_row
+from workpool.recount import recount
 from workpool.settings import pool, pools
 from workpool.sweep import OVERDUE_MS, RESERVE_MS, sweep
 
@@ -31,10 +33,17 @@ def handler(event: Any, context: Any) -> dict[str, int]:
             events.failed("pool-failed", error, pool=it.name)
     seconds = event.get("overdueSeconds")
     overdue_ms = OVERDUE_MS if seconds is None else round(seconds * 1000)
-    repeated = sweep(remaining_ms=remaining_ms, overdue_ms=overdue_ms)
+    swept = sweep(remaining_ms=remaining_ms, overdue_ms=overdue_ms)
     for name in pools():
-        with single_metric(
-            name="HintsRepeated", unit=MetricUnit.Count, value=repeated[name], namespace="Workpool"
-        ) as metric:
-            metric.add_dimension(name="Pool", value=name)
-    return dict(repeated)
+        _metric(name, "HintsRepeated", MetricUnit.Count, swept.repeated[name])
+        if swept.whole:  # The statistics' own OldestDue is of a bounded look at the oldest runs.
+            paused = pool_row.read(name).paused
+            oldest_due = 0 if paused else swept.oldest_due.get(name, 0)
+            _metric(name, "OldestDue", MetricUnit.Milliseconds, oldest_due)
+            recount(name, swept.pending[name])
+    return dict(swept.repeated)
+
+
+def _metric(pool: str, name: str, unit: MetricUnit, value: int) -> None:
+    with single_metric(name=name, unit=unit, value=value, namespace="Workpool") as metric:
+        metric.add_dimension(name="Pool", value=pool)

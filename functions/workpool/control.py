@@ -16,6 +16,8 @@ from workpool.errors import InvalidRequest, Unreadable
 MAX_PARALLELISM = 1000
 CANCELS_AT_ONCE = 8
 CANCEL_PAGE = 100
+INDEX_FOLLOWS_MS = 60_000
+"""Long enough for the index to show every run that was created before."""
 
 
 def shown(pool: settings.Pool) -> dict[str, Any]:
@@ -129,21 +131,23 @@ def _cancel(pool: str, run_id: str) -> None:
 
 def walk_cancel(pool: settings.Pool, *, in_time: Callable[[], bool]) -> int | None:
     """Cancel what cancelAll asked for. Answers how many; None if nothing was asked. Begins anew
-    each time: what it canceled before leaves the index, or is passed by."""
+    each time: what it canceled before leaves the index, or is passed by. A walk that began soon
+    after the call is not the last: the index follows the table a little later."""
     before = pool_row.read(pool.name).cancel_before
     if before is None:
         return None
-    count, since, after = 0, 0, ""
+    last = clock.now_ms() >= before + INDEX_FOLLOWS_MS
+    count, after = 0, (0, "")
     while in_time():
-        page = [it for it in store.open_keys(pool.name, since_ms=since, limit=CANCEL_PAGE + 1)]
-        page = [it for it in page if it > (since, after)][:CANCEL_PAGE]
+        page = store.open_keys(pool.name, after=after, limit=CANCEL_PAGE)
         todo = [run_id for at, run_id in page if at < before]
         with ThreadPoolExecutor(CANCELS_AT_ONCE) as together:
             list(together.map(lambda run_id: _cancel(pool.name, run_id), todo))
         count += len(todo)
         if len(todo) < CANCEL_PAGE:
-            pool_row.canceled(pool.name, before)
+            if last:
+                pool_row.canceled(pool.name, before)
             break
-        since, after = page[-1]
+        after = page[-1]
     events.log("cancel-all", pool=pool.name, before=before, canceled=count)
     return count

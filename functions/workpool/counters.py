@@ -5,11 +5,13 @@
 | `pool#<name>`, `pending#<lane>` | per batch of changes | stats: the sum of all lanes |
 | `pool#<name>`, `window#<start>` | per batch of changes | stats: those inside the window |
 | `marker`, `<first sequence>` | per batch of changes | relay: what of a replay counts |
+| `pool#<name>`, `drift` | where a recount differs | the sweeper's next recount |
 
 A batch of changes is counted in one transaction with a marker that is named by its first sequence
 number and holds its last: a replay begins at the same change, and counts what is new in it.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -180,15 +182,53 @@ def window(pool: str, *, since_ms: int, width_ms: int) -> Counter[str]:
     return sums
 
 
-def correct_pending(pool: str, by: int) -> None:
-    """Put right what a recount found wrong."""
-    clients.client("dynamodb").update_item(
+def newest_window(pool: str) -> str:
+    """The pool's newest window row as text: it is another when anything ended meanwhile."""
+    answer = clients.client("dynamodb").query(
         TableName=settings().stats_table,
-        Key=_key(_pk(pool), "pending#0"),
-        UpdateExpression="ADD #pending :by",
-        ExpressionAttributeNames={"#pending": "pending"},
-        ExpressionAttributeValues={":by": {"N": str(by)}},
+        KeyConditionExpression="pk = :pk AND begins_with(sk, :window)",
+        ExpressionAttributeValues={":pk": {"S": _pk(pool)}, ":window": {"S": "window#"}},
+        ScanIndexForward=False,
+        Limit=1,
+        ConsistentRead=True,
     )
+    return json.dumps(answer["Items"], sort_keys=True)
+
+
+def note_drift(pool: str, finding: str) -> None:
+    """Keep what a recount found, for the next one to compare."""
+    clients.client("dynamodb").put_item(
+        TableName=settings().stats_table,
+        Item={**_key(_pk(pool), "drift"), "finding": {"S": finding}},
+    )
+
+
+def correct_pending(pool: str, by: int, *, finding: str) -> bool:
+    """Put right what two recounts in a row found; False: the one before found something else."""
+    table = settings().stats_table
+    noted = {
+        "TableName": table,
+        "Key": _key(_pk(pool), "drift"),
+        "ConditionExpression": "#finding = :finding",
+        "ExpressionAttributeNames": {"#finding": "finding"},
+        "ExpressionAttributeValues": {":finding": {"S": finding}},
+    }
+    put_right = {
+        "TableName": table,
+        "Key": _key(_pk(pool), "pending#0"),
+        "UpdateExpression": "ADD #pending :by",
+        "ExpressionAttributeNames": {"#pending": "pending"},
+        "ExpressionAttributeValues": {":by": {"N": str(by)}},
+    }
+    try:
+        clients.client("dynamodb").transact_write_items(
+            TransactItems=[{"Delete": noted}, {"Update": put_right}]
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "TransactionCanceledException":
+            raise
+        return False
+    return True
 
 
 def _rows(pool: str, first: str, last: str) -> list[Item]:

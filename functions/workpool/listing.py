@@ -24,26 +24,20 @@ def list_runs(
     if kind is not None and kind not in KINDS:
         raise InvalidRequest(f"kind must be of {', '.join(KINDS)}, got {kind[:60]!r}")
     wanted = _limit(limit)
-    since, after = _cursor(cursor)
+    after = _cursor(cursor)
     runs: list[Run] = []
     for _ in range(PAGES):
-        page = [
-            it
-            for it in store.open_keys(
-                pool, parked=kind == "parked", since_ms=since, limit=MAX_LIMIT + 1
-            )
-            if it > (since, after)
-        ][:MAX_LIMIT]
+        page = store.open_keys(pool, parked=kind == "parked", after=after, limit=MAX_LIMIT)
         read = {run.run_id: run for run in store.read_runs([run_key(pool, it) for _, it in page])}
-        for since, after in page:
-            run = read.get(after)
+        for after in page:
+            run = read.get(after[1])
             if run is not None and _fits(run, kind):
                 runs.append(run)
                 if len(runs) == wanted:
-                    return _page(runs, _shown_cursor(since, after))
+                    return _page(runs, _shown_cursor(after))
         if len(page) < MAX_LIMIT:
             return _page(runs, None)
-    return _page(runs, _shown_cursor(since, after))
+    return _page(runs, _shown_cursor(after))
 
 
 def _fits(run: Run, kind: str | None) -> bool:
@@ -67,11 +61,11 @@ def _limit(text: str | None) -> int:
     return limit
 
 
-def _shown_cursor(since: int, after: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([since, after]).encode()).decode()
+def _shown_cursor(after: store.OpenKey) -> str:
+    return base64.urlsafe_b64encode(json.dumps(after).encode()).decode()
 
 
-def _cursor(text: str | None) -> tuple[int, str]:
+def _cursor(text: str | None) -> store.OpenKey:
     if text is None:
         return 0, ""
     try:

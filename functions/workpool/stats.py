@@ -1,15 +1,18 @@
 """A pool's statistics, read in constant time: from the relay's counters and the open index."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from workpool import clock, counters, events, settings, store
-from workpool.run import run_key
+from workpool.run import Run, run_key
 
 WINDOWS = 60
 """Rows that a pool's window is cut into; one is at least a second wide."""
 
-OLDEST_LOOKED_AT = 25
-"""Keys per partition of the open index: runs whose completion is due stand between the pending."""
+PAGE = 100
+LOOKED_AT = 3 * PAGE
+"""Of the oldest open runs; among them are ended ones whose completion is due, and some that are
+scheduled for later. The sweeper looks at all."""
 
 
 def stats(pool: str) -> dict[str, Any]:
@@ -44,29 +47,40 @@ def log_stats(pool: str) -> dict[str, Any]:
 
 
 def oldest_pending_ms(pool: str, now_ms: int) -> int:
-    """Milliseconds since the oldest run that has not ended was created; 0 if there is none."""
-    oldest = store.open_keys(pool, limit=OLDEST_LOOKED_AT)
-    keys = [run_key(pool, run_id) for _, run_id in oldest]
-    for start in range(0, len(keys), 100):
-        pending = [run for run in store.read_runs(keys[start : start + 100]) if not run.ended]
-        if pending:
-            return max(0, now_ms - min(run.enqueued_at for run in pending))
-    return 0
+    """Milliseconds since the oldest run that has not ended was created; 0 if there is none. If all
+    that were looked at have ended: how long it is at most."""
+    looked, at = 0, now_ms
+    for at, run in _oldest_open(pool):
+        looked += 1
+        if run is not None and not run.ended:
+            return max(0, now_ms - at)
+    return max(0, now_ms - at) if looked == LOOKED_AT else 0
 
 
 def oldest_due_ms(pool: str) -> int:
-    """For how long the oldest run that is due has not been started, of the oldest open ones; 0 if
-    none is due. One that is scheduled for later is not due."""
+    """For how long the oldest run that is due has not been started, of those looked at; 0 if none
+    is due. One that is scheduled for later is not due."""
     now = clock.now_ms()
-    oldest = store.open_keys(pool, limit=OLDEST_LOOKED_AT)
-    keys = [run_key(pool, run_id) for _, run_id in oldest]
-    due = [
-        run.due
-        for start in range(0, len(keys), 100)
-        for run in store.read_runs(keys[start : start + 100])
-        if run.kind in ("enqueued", "scheduled") and run.due <= now
-    ]
-    return now - min(due) if due else 0
+    return max((due_ms(run, now) for _, run in _oldest_open(pool) if run is not None), default=0)
+
+
+def due_ms(run: Run, now_ms: int) -> int:
+    """For how long the run has been due and not started; 0 if it is neither."""
+    waits = run.kind in ("enqueued", "scheduled")
+    return max(0, now_ms - run.due) if waits else 0
+
+
+def _oldest_open(pool: str) -> Iterator[tuple[int, Run | None]]:
+    """When the oldest open runs were created, and each, unless it is gone; at most LOOKED_AT."""
+    after: store.OpenKey = (0, "")
+    for _ in range(LOOKED_AT // PAGE):
+        page = store.open_keys(pool, after=after, limit=PAGE)
+        runs = store.read_runs([run_key(pool, run_id) for _, run_id in page])
+        found = {run.run_id: run for run in runs}
+        yield from ((at, found.get(run_id)) for at, run_id in page)
+        if len(page) < PAGE:
+            return
+        after = page[-1]
 
 
 def width_ms(window_ms: int) -> int:

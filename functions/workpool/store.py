@@ -309,26 +309,46 @@ def open_page(cursor: Item | None, *, limit: int) -> tuple[list[str], Item | Non
     return [item["run"]["S"] for item in answer["Items"]], answer.get("LastEvaluatedKey")
 
 
+OpenKey = tuple[int, str]
+"""Of the open index: enqueuedAt, run id. Their order is the index's."""
+
+
 def open_keys(
-    pool: str, *, parked: bool = False, since_ms: int = 0, limit: int
-) -> list[tuple[int, str]]:
-    """The oldest open (or parked) runs of a pool: (enqueuedAt, run id), oldest first, from each
-    partition of the index up to `limit`, so that the first `limit` are the pool's."""
-    found: list[tuple[int, str]] = []
+    pool: str, *, parked: bool = False, after: OpenKey = (0, ""), limit: int
+) -> list[OpenKey]:
+    """The oldest open (or parked) runs of a pool behind that one, oldest first; fewer than
+    `limit`: there are no more."""
+    found: list[OpenKey] = []
     for partition in open_partitions(pool, parked=parked):
-        answer = clients.client("dynamodb").query(
+        found += _open_keys(partition, after, limit)
+    return sorted(found)[:limit]
+
+
+def _open_keys(partition: str, after: OpenKey, limit: int) -> list[OpenKey]:
+    """At least the partition's first `limit` behind that key, or all. Within one millisecond the
+    index has an order of its own, so that one is read to its end."""
+    pages = (
+        clients.client("dynamodb")
+        .get_paginator("query")
+        .paginate(
             TableName=settings().runs_table,
             IndexName="open",
             KeyConditionExpression="#open = :open AND enqueuedAt >= :since",
             ExpressionAttributeNames={"#open": "open"},
-            ExpressionAttributeValues={":open": encode(partition), ":since": encode(since_ms)},
-            Limit=limit,
+            ExpressionAttributeValues={":open": encode(partition), ":since": encode(after[0])},
+            PaginationConfig={"PageSize": limit + 1},
         )
-        found += [
+    )
+    found: list[OpenKey] = []
+    for page in pages:
+        keys = [
             (int(item["enqueuedAt"]["N"]), item["run"]["S"].partition("#")[2])
-            for item in answer["Items"]
+            for item in page["Items"]
         ]
-    return sorted(found)
+        found += [key for key in keys if key > after]
+        if len(found) > limit and found[-1][0] > found[limit - 1][0]:
+            break
+    return found
 
 
 def read_many(keys: Sequence[str]) -> list[Run | Unreadable]:

@@ -6,13 +6,15 @@ a healthy system it finds nothing. Called on a schedule; safe beside itself and 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from workpool import clients, clock, events, store
 from workpool.errors import Unreadable
 from workpool.look import hints
 from workpool.relay import Hints, send
-from workpool.run import Run
+from workpool.run import Item, Run
+from workpool.stats import due_ms
 
 OVERDUE_MS = 15 * 60 * 1000
 """How long a run waits for a hint before it is repeated the first time."""
@@ -23,22 +25,42 @@ RESERVE_MS = 20_000
 """Kept of the function's time for the last page and the cursor."""
 
 
-def sweep(*, remaining_ms: Callable[[], int], overdue_ms: int = OVERDUE_MS) -> Counter[str]:
-    """Walk, and repeat what is overdue. Answers how many hints it repeated, by pool."""
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did and saw, by pool."""
+
+    repeated: Counter[str]  # hints
+    pending: Counter[str]  # runs that have not ended
+    oldest_due: dict[str, int]  # for how many ms a run has been due and not started, at most
+    whole: bool  # whether every open run was seen
+
+
+def sweep(*, remaining_ms: Callable[[], int], overdue_ms: int = OVERDUE_MS) -> Swept:
+    """Walk from where the last sweep stopped, at most once round, and repeat what is overdue."""
+    first = cursor = store.sweeper_cursor()
     repeated: Counter[str] = Counter()
+    pending: Counter[str] = Counter()
+    oldest_due: dict[str, int] = {}
     looked = 0
-    for page in _pages(remaining_ms):
+    for _ in range(MAX_PAGES):
+        page, cursor = _page(cursor)
         looked += len(page)
         overdue = Hints()
         for run in page:
+            pending[run.pool] += not run.ended
+            due = due_ms(run, clock.now_ms())
+            oldest_due[run.pool] = max(due, oldest_due.get(run.pool, 0))
             if _note(run, overdue_ms):
                 overdue.extend(hints(run, clock.now_ms()))
                 repeated[run.pool] += 1
         refused = send(overdue)
         for run in refused:  # It is noted as repeated: the next time is later, and it is counted.
             events.log("hint-refused", run)
+        if cursor is None or remaining_ms() < RESERVE_MS:
+            break
+    store.save_sweeper_cursor(cursor)
     events.log("swept", looked=looked, repeated=dict(repeated))
-    return repeated
+    return Swept(repeated, pending, oldest_due, whole=first is None and cursor is None)
 
 
 def next_hint(run: Run, overdue_ms: int) -> int | None:
@@ -69,16 +91,11 @@ def _note(run: Run, overdue_ms: int) -> bool:
     return True
 
 
-def _pages(remaining_ms: Callable[[], int]) -> Iterator[list[Run]]:
-    """Pages of open runs from the saved cursor on, at most once round."""
-    cursor = store.sweeper_cursor()
-    for _ in range(MAX_PAGES):
-        keys, cursor = store.open_page(cursor, limit=PAGE)
-        found = store.read_many(keys)
-        for it in found:
-            if isinstance(it, Unreadable):
-                events.log("item-unreadable", error=str(it))
-        yield [it for it in found if isinstance(it, Run)]
-        if cursor is None or remaining_ms() < RESERVE_MS:
-            break
-    store.save_sweeper_cursor(cursor)
+def _page(cursor: Item | None) -> tuple[list[Run], Item | None]:
+    """The next page of open runs, and the cursor behind it."""
+    keys, cursor = store.open_page(cursor, limit=PAGE)
+    found = store.read_many(keys)
+    for it in found:
+        if isinstance(it, Unreadable):
+            events.log("item-unreadable", error=str(it))
+    return [it for it in found if isinstance(it, Run)], cursor

@@ -365,6 +365,12 @@ class _Service:
 class _Tables(_Service):
     """The tables' client: each write that changes a run is seen by the stream."""
 
+    def get_paginator(self, operation: str) -> Any:
+        """Each of its pages is a call like any other."""
+        paginator = self._client.get_paginator(operation)
+        paginator._method = getattr(self, operation)
+        return paginator
+
     def __getattr__(self, operation: str) -> Any:
         call = super().__getattr__(operation)
 

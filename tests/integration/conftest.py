@@ -415,8 +415,10 @@ class _Wire:
         self._client = world.client(service)
 
     def get_paginator(self, operation: str) -> Any:
-        self._world.calls.append((operation, {}))
-        return self._client.get_paginator(operation)
+        """Each of its pages is a call like any other."""
+        paginator = self._client.get_paginator(operation)
+        paginator._method = getattr(self, operation)
+        return paginator
 
     def __getattr__(self, operation: str) -> Call:
         call = getattr(self._client, operation)

@@ -209,7 +209,7 @@ def test_cancel_and_success_together_is_success(world, do) -> None:
 def test_silent_worker_is_recovered(world, do) -> None:
     run = running(world, lease=NOW)
     world.tick(15 * 60)
-    found = sweeper.sweep(remaining_ms=lambda: 240_000)
+    found = sweeper.sweep(remaining_ms=lambda: 240_000).repeated
     (hint,) = world.bodies("default-work")
     assert (dict(found), hint["run"]) == ({"default": 1}, run.key)
     recovered = do(run)

@@ -255,6 +255,30 @@ def test_cancel_all_works_through_a_thousand_runs(world, sweep, monkeypatch) -> 
     control.cancel_all("default")
     assert sweep(cancel="default") == {"default": 1000}
     assert sorted(canceled) == [run.run_id for run in runs]
+
+
+def test_more_runs_of_one_millisecond_than_a_page_holds_are_all_canceled(
+    world, sweep, pages_of_ten
+) -> None:
+    runs = [world.a_run(run_id=f"r{n}", open="default#3") for n in range(35)]
+    world.put_many(runs)
+    world.tick(1)
+    control.cancel_all("default")
+    assert sweep(cancel="default") == {"default": 35}
+    assert kinds(runs) == {"canceled"}
+
+
+def test_a_walk_soon_after_the_call_is_not_the_last(world, sweep) -> None:
+    """A run that the index did not show yet, created just before the call."""
+    open_runs(world, 2)
+    world.tick(10)
+    control.cancel_all("default")
+    sweep(cancel="default")
+    hidden = world.put(world.a_run(run_id="hidden"))
+    world.tick(60)
+    assert control.pools()["pools"][0]["cancelingBefore"] == NOW + 10_000
+    sweep()
+    assert kinds([hidden]) == {"canceled"}
     assert "cancelingBefore" not in control.pools()["pools"][0]
 
 
@@ -305,6 +329,7 @@ def test_an_interrupted_walk_is_finished_by_the_next_sweep(
     sweeper.handler({"cancel": "default"}, lambda_context(240_000, 240_000, 1000))
     assert kinds(runs) == {"canceled", "enqueued"}
     assert control.pools()["pools"][0]["cancelingBefore"] == NOW + 10_000
+    world.tick(60)
     sweep()
     assert kinds(runs) == {"canceled"}
     assert "cancelingBefore" not in control.pools()["pools"][0]
@@ -327,6 +352,7 @@ def test_cancel_all_called_anew_meanwhile_is_not_forgotten(world, sweep) -> None
     world.tick(10)
     late = world.put(world.a_run(run_id="late", enqueued_at=world.now_ms - 1, due=world.now_ms))
     world.pass_by("update_item", times=3)  # two cancels, and the call below
+    world.tick(60)
     world.meanwhile("query", lambda: control.cancel_all("default"))
     sweep(cancel="default")
     assert control.pools()["pools"][0]["cancelingBefore"] == world.now_ms

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from handlers import sweeper
-from workpool import store, sweep
+from workpool import control, stats, store, sweep
 
 NOW = 1_790_000_000_000
 MINUTE = 60_000
@@ -22,7 +22,8 @@ SETTLED = {
 
 
 def swept(overdue_ms: int = OVERDUE, remaining_ms: int = 240_000) -> dict[str, int]:
-    return dict(sweep.sweep(remaining_ms=lambda: remaining_ms, overdue_ms=overdue_ms))
+    found = sweep.sweep(remaining_ms=lambda: remaining_ms, overdue_ms=overdue_ms)
+    return dict(found.repeated)
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ def test_the_schedules_event_says_what_is_overdue_and_each_pools_count_is_a_metr
     context = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
     assert sweeper.handler({"overdueSeconds": 900}, context) == {}
     assert sweeper.handler({"overdueSeconds": 1}, context) == {"default": 1}
-    metrics = [line for line in logged() if "_aws" in line]
+    metrics = [line for line in logged() if "_aws" in line and "HintsRepeated" in line]
     assert [(it["Pool"], it["HintsRepeated"]) for it in metrics] == [
         ("default", [0.0]),
         ("other", [0.0]),
@@ -169,6 +170,29 @@ def test_the_schedules_event_says_what_is_overdue_and_each_pools_count_is_a_metr
     (directive,) = metrics[0]["_aws"]["CloudWatchMetrics"]
     assert (directive["Namespace"], directive["Dimensions"]) == ("Workpool", [["Pool"]])
     assert json.dumps(metrics[0])
+
+
+def test_a_whole_walk_tells_how_long_the_oldest_run_has_been_due(
+    world, logged, monkeypatch
+) -> None:
+    """Behind any number that is scheduled for later, which hide it from the statistics."""
+    monkeypatch.setattr(stats, "LOOKED_AT", 0)
+    world.put(world.a_run(run_id="r1", kind="scheduled", due=NOW + 86_400_000))
+    world.put(world.a_run(run_id="r2", due=NOW - 2 * MINUTE))
+    world.put(world.a_run(run_id="r3", kind="running", claim="c", lease=NOW, due=NOW - 9 * MINUTE))
+    world.put(world.a_run(run_id="r4", pool="other", open="other#1", due=NOW - MINUTE))
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
+
+    def told() -> list[Any]:
+        lines = [it for it in logged() if "_aws" in it and "OldestDue" in it]
+        return [(it["Pool"], it["OldestDue"]) for it in lines]
+
+    assert stats.oldest_due_ms("default") == 0
+    sweeper.handler({}, context)
+    assert told() == [("default", [120_000.0]), ("other", [60_000.0])]
+    control.change("other", {"paused": True})
+    sweeper.handler({}, context)
+    assert told() == [("default", [120_000.0]), ("other", [0.0])]
 
 
 def test_a_lost_worker_found_by_the_sweeper_ends_its_execution_and_gets_a_new_one(

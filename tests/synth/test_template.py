@@ -432,7 +432,10 @@ _OPERATE = {
         ("Api", _WRITE | _LIST | _OPERATE | {"events:PutEvents", "lambda:InvokeFunction"}),
         ("RelayFunction", _STREAM | _HINT | _COUNT | {"states:StopExecution"}),
         ("RelayRetry", _HINT),
-        ("Sweeper", _LIST | _COUNT | _HINT | _OPERATE | {"dynamodb:Scan"}),
+        (
+            "Sweeper",
+            _LIST | _COUNT | _HINT | _OPERATE | {"dynamodb:Scan", "dynamodb:DeleteItem"},
+        ),
         ("Stats", _LIST),
         ("DeadLetters", _HINT | _ANSWER),
         ("PooldefaultConsumer", _WRITE | _LIST | _ANSWER | {"sqs:SendMessage"}),
