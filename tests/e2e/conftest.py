@@ -10,10 +10,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
-from local import Emulator, deploy
+from local import Deployment, Emulator, deploy
 from tests.e2e import readme
 from tests.e2e.deployed import Deployed
 from tests.e2e.ledger import TABLE, Ledger
@@ -21,16 +22,17 @@ from tests.e2e.ledger import TABLE, Ledger
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 COMPLETIONS = {"timeoutSeconds": 5, "memoryMb": 256, "maxConcurrency": 10}
-POOLS = {
+POOLS: dict[str, dict[str, Any]] = {
     "default": {"maxParallelism": 10, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "two": {"maxParallelism": 2, "maxRetries": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "one": {"maxParallelism": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     **{
         name: {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]}
-        for name in ("scaled", "listed", "paused", "canceled")
+        for name in ("scaled", "listed", "paused", "left", "changed")
     },
     "counted": {"maxParallelism": 10, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
     "bulk": {"maxParallelism": 20, "actionTimeoutSeconds": 3},
+    "canceled": {"maxParallelism": 20, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
     "lost": {"maxParallelism": 20, "actionTimeoutSeconds": 1, "tables": [TABLE]},
 }
@@ -44,8 +46,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         emulator.start()
-        context = {"stackName": "WorkpoolTest", "pools": POOLS, "completions": COMPLETIONS}
-        yield Deployed(deploy(project=project, emulator=emulator, context=context))
+
+        def deployed(pools: dict[str, dict[str, Any]]) -> Deployment:
+            context = {"stackName": "WorkpoolTest", "pools": pools, "completions": COMPLETIONS}
+            return deploy(project=project, emulator=emulator, context=context)
+
+        yield Deployed(deployed(POOLS), redeploy=deployed)
     finally:
         emulator.stop()
         signal.signal(signal.SIGTERM, before)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import psutil
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -23,7 +24,9 @@ ENDED = ("completed", "canceled")
 
 
 class Deployed:
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, *, redeploy: Callable[..., Deployment]) -> None:
+        """`redeploy` deploys with the pools that are given to it."""
+        self.redeploy = redeploy
         self.name = deployment.stack
         self.outputs = deployment.outputs
         self.region = REGION
@@ -120,6 +123,14 @@ class Deployed:
         events = [it for page in pages.paginate(logGroupName=group) for it in page["events"]]
         lines = [it["message"] for it in sorted(events, key=lambda it: it["timestamp"])]
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def kill(self, part: str) -> None:
+        """kill -9 of the workers of a function: `<stack>-<part>`."""
+        server = psutil.Process(self._emulator.pid)
+        its = f"ministack-lambda-{self.name}-{part}-"
+        for worker in server.children():
+            if any(its in word for word in worker.cmdline()):
+                worker.kill()
 
     def _queue(self, name: str) -> str:
         return str(self.client("sqs").get_queue_url(QueueName=name)["QueueUrl"])

@@ -1,6 +1,7 @@
 """The pool as a whole on the deployed stack: batches, lists, statistics, and its operation."""
 
 import time
+from collections import Counter
 
 import pytest
 
@@ -53,17 +54,17 @@ def test_statistics_equal_a_recount(stack, pool):
         {"action": "probe.refuse"},
         {"action": "probe.work", "options": {"runAfterMs": 3_600_000}},
     ]
-    run_ids = [it for it in stats.run_batch(kinds * 20)]
+    run_ids = [it for it in stats.run_batch(kinds * 100)]
     waiting = run_ids[4::5]
-    stack.until(lambda: stats.stats()["pending"], lambda pending: pending == 20, 60)
+    stack.until(lambda: stats.stats()["pending"], lambda pending: pending == 100, 90)
     assert stats.stats()["oldestPending"] > 0
-    for run_id in waiting[:10]:
+    for run_id in waiting[:50]:
         stats.cancel(run_id)
     expected = {
-        "pending": 10,
-        "recentExecutions": 20 + 40 + 40 + 20,
-        "recentErrorRate": (20 + 40 + 20) / 120,
-        "recentPermanentFailureRate": 40 / 90,
+        "pending": 50,
+        "recentExecutions": 100 + 200 + 200 + 100,
+        "recentErrorRate": (100 + 200 + 100) / 600,
+        "recentPermanentFailureRate": 200 / 450,
         "statsWindowMs": 300_000,
     }
 
@@ -72,7 +73,8 @@ def test_statistics_equal_a_recount(stack, pool):
         return {name: now[name] for name in expected}
 
     assert stack.until(shown, lambda it: it == expected, 60) == expected
-    over = [it for it in stats.status_batch(run_ids) if it.ended]
+    pages = [stats.status_batch(run_ids[at : at + 100]) for at in range(0, 500, 100)]
+    over = [it for page in pages for it in page if it.ended]
     mean = sum(it.finished_at - it.enqueued_at for it in over) / len(over)
     assert stats.stats()["recentJobAverageMs"] == pytest.approx(mean)
     stats.cancel_all()
@@ -109,44 +111,70 @@ def test_a_paused_pool_starts_nothing_and_goes_on_when_it_is_resumed(stack, pool
 
 
 def test_a_pool_is_scaled_under_load_and_the_limit_in_force_holds(stack, pool, ledger):
+    """By the actions' own times: of those that began while a limit was in force. The eight
+    processes stand before, since one that is still being loaded calls its action later."""
     scaled = pool("scaled")
-    before = scaled.run_batch([{"action": "probe.work", "args": {"seconds": 0.3}}] * 8)
-    ended(stack, scaled, before)
-    assert scaled.scale(4)["maxParallelism"] == 4
-    wide = scaled.run_batch([{"action": "probe.work", "args": {"seconds": 1}}] * 12)
-    ended(stack, scaled, wide)
-    assert scaled.scale(1)["maxParallelism"] == 1
-    narrow = scaled.run_batch([{"action": "probe.work", "args": {"seconds": 0.2}}] * 6)
-    ended(stack, scaled, narrow)
+    scaled.scale(8)
+    runs = scaled.run_batch([{"action": "probe.work", "args": {"seconds": 2.5}}] * 8)
+    ended(stack, scaled, runs)
+    assert 2 < ledger.most_at_once(in_order(ledger, runs)) <= 8
 
-    def at_once(run_ids):
-        return ledger.most_at_once(
-            [(*ledger.times(it, "start"), *ledger.times(it, "end")) for it in run_ids]
-        )
-
-    assert at_once(before) <= 2
-    assert 2 < at_once(wide) <= 4
-    assert at_once(narrow) == 1
+    runs = scaled.run_batch([{"action": "probe.work", "args": {"seconds": 0.4}}] * 90)
+    in_force = []
+    for limit in (1, 2, 8, 2, 1):
+        assert scaled.scale(limit)["maxParallelism"] == limit
+        since = time.time() * 1000 + 500
+        time.sleep(2.5)
+        in_force.append((since, time.time() * 1000, limit))
+    assert any(it.kind == "enqueued" for it in scaled.status_batch(runs))  # It was under load.
+    scaled.scale(8)
+    ended(stack, scaled, runs)
+    spans = in_order(ledger, runs)
+    seen = [
+        (ledger.most_at_once([it for it in spans if since <= it[0] < until]), limit)
+        for since, until, limit in in_force
+    ]
+    assert all(at_once <= limit for at_once, limit in seen), seen
+    assert seen[2][0] > 2, seen
     shown = {it["name"]: it for it in stack.http("GET", "/pools")[1]["pools"]}
-    assert (shown["scaled"]["maxParallelism"], shown["scaled"]["deadLetters"]) == (1, 0)
+    assert (shown["scaled"]["maxParallelism"], shown["scaled"]["deadLetters"]) == (8, 0)
 
 
-def test_cancel_all_ends_what_is_open_and_nothing_that_comes_later(stack, pool, ledger):
+def in_order(ledger, run_ids):
+    """When each run's attempts began and ended."""
+    return sorted(
+        span
+        for it in run_ids
+        for span in zip(ledger.times(it, "start"), ledger.times(it, "end"), strict=True)
+    )
+
+
+def test_cancel_all_over_a_thousand_runs_finishes_though_its_walk_is_killed(stack, pool, ledger):
     canceled = pool("canceled")
-    options = {"runAfterMs": 3_600_000, "onComplete": "probe.settled"}
-    runs = canceled.run_batch([{"action": "probe.work", "options": options}] * 200)
+    canceled.pause()
+    work = {"action": "probe.work", "options": {"onComplete": "probe.settled"}}
+    runs = canceled.run_batch([work] * 1000)
+
+    def kinds():
+        pages = [canceled.status_batch(runs[at : at + 100]) for at in range(0, 1000, 100)]
+        return Counter(it.kind for page in pages for it in page)
+
     canceled.cancel_all()
-    later = canceled.run_after(3_600_000, "probe.work")
-    for status in ended(stack, canceled, runs):
-        assert status.kind == "canceled"
-    assert canceled.status(later).kind == "scheduled"
+    later = canceled.run("probe.work", on_complete="probe.settled")
+    stack.until(kinds, lambda them: them["canceled"] >= 100)
+    stack.kill("sweeper")
+    time.sleep(1)
+    left = kinds()["enqueued"]
+    assert left > 0
+    sweeper = f"{stack.name}-sweeper"
+    stack.client("lambda").invoke(FunctionName=sweeper, Payload="{}")  # As its schedule does.
+    assert kinds() == {"canceled": 1000}
+    assert canceled.status(later).kind == "enqueued"
+    canceled.resume()
+    assert canceled.wait(later, timeout=30).result["type"] == "success"
     stack.until(
-        lambda: canceled.status_batch(runs),
-        lambda them: all(it.completion == "done" for it in them),
-        60,
+        lambda: sum(ledger.completions(it) for it in runs), lambda done: done >= 1000, timeout=120
     )
-    assert {ledger.completions(it) for it in runs[::20]} == {1}
-    stack.until(
-        lambda: stack.http("GET", "/pools")[1]["pools"],
-        lambda pools: not any("cancelingBefore" in it for it in pools),
-    )
+    time.sleep(1)
+    assert {ledger.completions(it) for it in runs} == {1}
+    assert {tuple(ledger.what(it)) for it in runs} == {("completion canceled None",)}  # No start.
