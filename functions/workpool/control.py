@@ -93,9 +93,14 @@ def _checked(body: Any, pool: settings.Pool) -> dict[str, bool | int]:
 
 
 def enforce(pool: settings.Pool) -> None:
-    """Make it so."""
+    """Make it so, until the row says afterwards what it said before: another call may change it
+    meanwhile, and be done sooner."""
     row = pool_row.read(pool.name)
-    concurrency.enforce(pool, limit=row.limit(pool), paused=row.paused)
+    while True:
+        concurrency.enforce(pool, limit=row.limit(pool), paused=row.paused)
+        before, row = row, pool_row.read(pool.name)
+        if (row.limit(pool), row.paused) == (before.limit(pool), before.paused):
+            return
 
 
 def repair(pool: settings.Pool) -> bool:
@@ -104,7 +109,7 @@ def repair(pool: settings.Pool) -> bool:
     limit, paused = row.limit(pool), row.paused
     if concurrency.holds(pool, limit=limit, paused=paused):
         return False
-    concurrency.enforce(pool, limit=limit, paused=paused)
+    enforce(pool)
     events.log("pool-repaired", pool=pool.name, maxParallelism=limit, paused=paused)
     return True
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.chaos.load import Submitted
-from local.chaos.monkey import Canceled, Killed
+from local.chaos.monkey import Canceled, CanceledAll, Killed, Limited, Monkey
 from local.chaos.plan import POOLS
 from local.chaos.rest import Left
 from local.chaos.stage import LEDGER, Stage, bare
@@ -19,6 +19,9 @@ from local.chaos.watch import Change, Life, Seen
 CONSUMER_MARGIN_S = 10
 """What a consumer's timeout is above its action's: after it the process is surely ended."""
 
+LOADING_NS = 2_000_000_000
+"""Between an invocation's begin and its action's, in a process that stands."""
+
 SLACK_NS = 1_500_000_000
 """Between an action's start in the ledger and its invocation's, and for the emulator to kill."""
 
@@ -26,7 +29,8 @@ SLACK_NS = 1_500_000_000
 @dataclass(kw_only=True)
 class Start:
     """One attempt of an action, by its own words. Times are epoch nanoseconds. It surely ran from
-    `at` to `until`, and surely no longer than to `latest`."""
+    `at` to `until`, and surely no longer than to `latest`. Lambda let its invocation begin at
+    `let` at the earliest."""
 
     run_id: str
     pool: str
@@ -39,6 +43,7 @@ class Start:
     attempt: str = ""
     until: int = 0
     latest: int = 0
+    let: int = 0
 
 
 @dataclass(kw_only=True)
@@ -60,6 +65,12 @@ class Evidence:
     changes: Mapping[str, Sequence[Change]]
     dues: Mapping[tuple[str, int], int]
     canceled: Sequence[Canceled]
+    canceled_all: Sequence[CanceledAll]
+    limited: Sequence[Limited]
+    redriven: Sequence[tuple[str, float]]
+    restarts: Sequence[tuple[float, float]]
+    stats: Mapping[str, dict[str, Any]]
+    """By pool."""
     left: Left
 
 
@@ -70,10 +81,9 @@ def gather(
     seen: Mapping[tuple[str, str], Sequence[Seen]],
     read: Any,
     lives: Sequence[Life],
-    killed: Sequence[Killed],
     changes: Mapping[str, Sequence[Change]],
     dues: Mapping[tuple[str, int], int],
-    canceled: Sequence[Canceled],
+    monkey: Monkey,
     left: Left,
 ) -> Evidence:
     """Read what can be read at the end. `read` reads a status and keeps it in `seen`."""
@@ -84,7 +94,7 @@ def gather(
     with ThreadPoolExecutor(4) as pool:
         statuses = dict(zip(keys, pool.map(lambda key: read(*key), keys), strict=True))
     starts = _starts(rows)
-    bound(starts, lives, killed)
+    bound(starts, lives, monkey.killed)
     calls: dict[str, int] = defaultdict(int)
     for row in rows:
         calls[row["run"]] += row["what"] == "call"
@@ -100,7 +110,12 @@ def gather(
         calls=calls,
         changes=changes,
         dues=dues,
-        canceled=canceled,
+        canceled=monkey.canceled,
+        canceled_all=monkey.canceled_all,
+        limited=monkey.limited,
+        redriven=monkey.redriven,
+        restarts=monkey.restarts,
+        stats={name: _stats(stage, name) for name in POOLS},
         left=left,
     )
 
@@ -118,6 +133,11 @@ def bound(starts: Sequence[Start], lives: Sequence[Life], killed: Sequence[Kille
         by_pid[start.pid].append(start)
     kills = {it.pid: it.before for it in killed}
     for its in by_pid.values():
+        first = _life(lives, its[0])
+        for start in its:
+            start.let = start.at - LOADING_NS
+        if first is not None:  # The process was made for it, and may have taken long to be loaded.
+            its[0].let = min(its[0].let, first.born - LOADING_NS)
         for start, following in zip(its, [*its[1:], None], strict=True):
             if start.end is not None:
                 start.until = start.latest = start.end
@@ -160,6 +180,11 @@ def _starts(rows: Sequence[dict[str, Any]]) -> list[Start]:
         for row in rows
         if row["what"] == "start"
     ]
+
+
+def _stats(stage: Stage, pool: str) -> dict[str, Any]:
+    _, shape = stage.http("GET", f"/pools/{pool}/stats")
+    return dict(shape)
 
 
 def _rows(stage: Stage) -> list[dict[str, Any]]:

@@ -2,9 +2,11 @@
 has a begin and an end in the plan; what is still broken when the load is over is mended by `heal`.
 
 Faults are caused by what anybody with the account's rights could do: kill a process, and SQS's,
-EventBridge's, Lambda's and the workpool's own calls. None edits the emulator's or the runs' state.
+EventBridge's, Lambda's and the workpool's own calls, those of its operators too. None edits the
+emulator's or the runs' state.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -21,8 +23,7 @@ from local.chaos.plan import POOLS, Fault, Plan
 from local.chaos.stage import STACK, Stage
 from local.chaos.watch import AWS_DOWN, Passing, Processes, Statuses, Stream
 
-RESERVED = {name: int(pool["maxParallelism"]) for name, pool in POOLS.items()}
-"""Reserved concurrency of the functions that have any; resuming puts it back."""
+SETTLE_S = 60.0
 
 UNKNOWN = ("no-such-run", "../../etc/passwd", "0" * 32)
 
@@ -54,6 +55,27 @@ class Canceled:
     """The status after it; None if no answer came."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CanceledAll:
+    """A pool's open runs were canceled, those created before some time between the two; epoch
+    milliseconds. None: no answer came."""
+
+    pool: str
+    asked: float
+    answered: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limited:
+    """How many of a pool's actions may run was changed; 0: it was paused. None: no answer came,
+    and it may have been changed or not. Epoch milliseconds."""
+
+    pool: str
+    limit: int
+    asked: float
+    answered: float | None
+
+
 class Monkey:
     def __init__(
         self,
@@ -77,10 +99,21 @@ class Monkey:
         self._statuses = statuses
         self._paused: Counter[str] = Counter()
         self._relay_off = 0
+        self._settings = {
+            name: {"paused": False, "maxParallelism": int(pool["maxParallelism"])}
+            for name, pool in POOLS.items()
+        }
+        """What the pools were told last."""
         self._stop = threading.Event()
         self.done: list[Done] = []
         self.killed: list[Killed] = []
         self.canceled: list[Canceled] = []
+        self.canceled_all: list[CanceledAll] = []
+        self.limited: list[Limited] = []
+        self.redriven: list[tuple[str, float]] = []
+        """Pool, and when: epoch milliseconds."""
+        self.restarts: list[tuple[float, float]] = []
+        """From when to when the emulator was down: epoch milliseconds."""
         self.hits: Counter[str] = Counter()
         self.misses: Counter[str] = Counter()
         """Faults that found nothing to harm."""
@@ -97,6 +130,8 @@ class Monkey:
 
     def heal(self) -> None:
         """End what still lasts."""
+        for pool, settings in POOLS.items():
+            self._settle(pool, maxParallelism=settings["maxParallelism"], paused=False)
         for name in [name for name, times in self._paused.items() if times]:
             self._paused[name] = 0
             self._set_concurrency(name)
@@ -206,6 +241,40 @@ class Monkey:
         chosen = its[int(pick * len(its))]
         return self._cancel(chosen.submit.pool, str(chosen.run_id))
 
+    def change(self, *, pool: str, **settings: int | bool) -> tuple[int, str]:
+        """A pool is paused, resumed, or made larger or smaller, by its own verb."""
+        asked = time.time() * 1000
+        self._settings[pool] |= settings
+        paused, limit = self._settings[pool]["paused"], self._settings[pool]["maxParallelism"]
+        answered = None
+        try:
+            code, _ = self._stage.http("PATCH", f"/pools/{pool}", settings)
+            answered = time.time() * 1000 if code == 200 else None
+        finally:
+            self.limited.append(
+                Limited(pool=pool, limit=0 if paused else limit, asked=asked, answered=answered)
+            )
+        told = ", ".join(f"{name} {value}" for name, value in settings.items())
+        return 1, f"{pool}: {told}{'' if answered else ': no answer'}"
+
+    def cancel_all(self, *, pool: str) -> tuple[int, str]:
+        """All open runs of a pool are canceled."""
+        asked = time.time() * 1000
+        answered = None
+        try:
+            code, _ = self._stage.http("POST", f"/pools/{pool}/cancel")
+            answered = time.time() * 1000 if code == 202 else None
+        finally:
+            self.canceled_all.append(CanceledAll(pool=pool, asked=asked, answered=answered))
+        return 1, f"all of {pool} canceled{'' if answered else ': no answer'}"
+
+    def redrive(self, *, pool: str) -> tuple[int, str]:
+        """Parked completions of a pool are tried again."""
+        self.redriven.append((pool, time.time() * 1000))
+        code, shape = self._stage.http("POST", f"/pools/{pool}/redrive", {})
+        count = shape["redriving"] if code == 202 else 0
+        return count, f"{count} of {pool} redriven"
+
     def sweep(self, **event: Any) -> tuple[int, str]:
         """The sweeper, in the middle of it all and far too early."""
         repeated = self._stage.invoke(f"{STACK}-sweeper", event)
@@ -214,12 +283,13 @@ class Monkey:
     def restart(self) -> tuple[int, str]:
         """SIGTERM to the emulator, and a start with what it saved."""
         self._stream.look()
-        begin = time.monotonic()
+        begin, since = time.monotonic(), time.time() * 1000
         self._stage.end()  # Submits go on meanwhile, and fail.
         ended = time.monotonic()
         with self._clock.held():
             executions = self._stage.begin_again()
         self._stream.forget_position()
+        self.restarts.append((since, time.time() * 1000))
         took = f"{ended - begin:.0f} s to end, {time.monotonic() - ended:.0f} s to start"
         return 1, f"restarted: {took}, {executions} executions started again"
 
@@ -239,13 +309,24 @@ class Monkey:
         kind = answer["kind"] if answer else "no answer"
         return 1, f"cancel of {run_id[:8]} of {pool}: {kind}"
 
+    def _settle(self, pool: str, **settings: int | bool) -> None:
+        """Change a pool, and again until it answers."""
+        give_up = time.monotonic() + SETTLE_S
+        while True:
+            with contextlib.suppress(*AWS_DOWN):
+                self.change(pool=pool, **settings)
+            if self.limited[-1].answered is not None or time.monotonic() > give_up:
+                return
+            time.sleep(1)
+
     def _send(self, queue: str, body: str) -> None:
         url = self._stage.queue_url(queue)
         self._stage.client("sqs").send_message(QueueUrl=url, MessageBody=body)
 
     def _set_concurrency(self, queue: str) -> None:
         functions, name = self._stage.client("lambda"), self._stage.function(queue)
-        wanted = 0 if self._paused[queue] else RESERVED.get(queue)
+        pool = self._settings.get(queue, {"paused": False, "maxParallelism": None})
+        wanted = 0 if self._paused[queue] or pool["paused"] else pool["maxParallelism"]
         if wanted is None:
             functions.delete_function_concurrency(FunctionName=name)
         else:

@@ -22,9 +22,12 @@ LONG_HANDLERS_FROM_S = 100
 """A handler that never succeeds is parked after two minutes: only in a chaos of this length."""
 
 POOLS: dict[str, dict[str, Any]] = {
-    "fast": {"maxParallelism": 8, "actionTimeoutSeconds": 2},
-    "slow": {"maxParallelism": 3, "actionTimeoutSeconds": 4, "maxRetries": 2},
-    "one": {"maxParallelism": 1, "actionTimeoutSeconds": 2},
+    name: {**settings, "statsWindowMs": 3_600_000}  # All of it, for the recount.
+    for name, settings in {
+        "fast": {"maxParallelism": 8, "actionTimeoutSeconds": 2},
+        "slow": {"maxParallelism": 3, "actionTimeoutSeconds": 4, "maxRetries": 2},
+        "one": {"maxParallelism": 1, "actionTimeoutSeconds": 2},
+    }.items()
 }
 COMPLETIONS = {"timeoutSeconds": 3, "memoryMb": 256, "maxConcurrency": 4}
 ACTION, HANDLER = "chaos.work", "chaos.effect"
@@ -166,6 +169,10 @@ _WEIGHTS = {
     "pause": 8,
     "relay_off": 4,
     "sweep": 4,
+    "pause_pool": 5,
+    "scale": 7,
+    "cancel_all": 2,
+    "redrive": 2,
 }
 
 
@@ -216,4 +223,22 @@ def _fault(dice: random.Random, at: float, name: str) -> list[Fault]:
             Fault(at=at, name="relay_off"),
             Fault(at=at + dice.uniform(2, 5), name="relay_on"),
         ]
+    if name == "pause_pool":
+        return [
+            Fault(at=at, name="change", what={"pool": pool, "paused": True}),
+            Fault(at=at + dice.uniform(2, 6), name="change", what={"pool": pool, "paused": False}),
+        ]
+    if name == "scale":
+        normal = int(POOLS[pool]["maxParallelism"])
+        limit = dice.randint(1, normal + 3)
+        return [
+            Fault(at=at, name="change", what={"pool": pool, "maxParallelism": limit}),
+            Fault(
+                at=at + dice.uniform(4, 12),
+                name="change",
+                what={"pool": pool, "maxParallelism": normal},
+            ),
+        ]
+    if name in ("cancel_all", "redrive"):
+        return [Fault(at=at, name=name, what={"pool": pool})]
     return [Fault(at=at, name="sweep", what={"overdueSeconds": dice.choice((1, 3, 10))})]

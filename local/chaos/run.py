@@ -125,12 +125,11 @@ class Show:
                 stage=self.stage,
                 submitted=self.load.results,
                 seen=self.statuses.seen,
-                read=self.statuses.read,
+                read=self.statuses.read_whole,
                 lives=self.processes.lives,
-                killed=self.monkey.killed,
                 changes=self.stream.changes,
                 dues=self.stream.dues,
-                canceled=self.monkey.canceled,
+                monkey=self.monkey,
                 left=left,
             )
 

@@ -27,7 +27,6 @@ from local.chaos.plan import COMPLETIONS, POOLS
 from local.deploy import Deployment, deploy
 from local.emulator import REGION, Emulator
 from local.errors import LocalError
-from local.gaps import apply_reserved_concurrency
 from local.node import CHECKOUT
 
 DIRECTORY = CHECKOUT / ".local" / "chaos"
@@ -167,7 +166,8 @@ class Stage:
         SigV4Auth(Credentials("local", "local"), "execute-api", REGION).add_auth(request)
         connection = http.client.HTTPConnection(url.netloc, timeout=60)
         try:
-            connection.request(method, url.path, data, dict(request.headers.items()))
+            target = url.path + (f"?{url.query}" if url.query else "")
+            connection.request(method, target, data, dict(request.headers.items()))
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
         except (http.client.HTTPException, ValueError) as error:  # It was cut off.
@@ -175,9 +175,10 @@ class Stage:
         finally:
             connection.close()
 
-    def status(self, pool: str, run_id: str) -> dict[str, Any]:
+    def status(self, pool: str, run_id: str, *, include: str = "") -> dict[str, Any]:
         """A run's status as the HTTP API tells it; ConnectionError if it tells none."""
-        code, shape = self.http("GET", f"/pools/{pool}/runs/{run_id}")
+        query = f"?include={include}" if include else ""
+        code, shape = self.http("GET", f"/pools/{pool}/runs/{run_id}{query}")
         if code not in (200, 404) or not isinstance(shape, dict) or "kind" not in shape:
             raise ConnectionError(f"HTTP {code}: {shape}")
         return shape
@@ -196,7 +197,6 @@ class Stage:
         self._forget_stream_positions()
         running = self._take_running_executions()
         self.emulator.start()
-        apply_reserved_concurrency(self.emulator, stack=self.deployment.stack, before={})
         for execution in running:
             self._start_again(execution)
         return len(running)

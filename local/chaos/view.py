@@ -75,8 +75,6 @@ def report(console: Console, *, seed: int, monkey: Monkey, checks: Sequence[Chec
     console.print()
     for check in checks:
         mark, style = ("✓", "green") if check.held else ("✗", "bold red")
-        if check.skipped:
-            mark, style = "-", "dim"
         console.print(
             Text.assemble((f"{mark} {check.name} {check.claim}", style), f"\n    {check.numbers}"),
             soft_wrap=True,

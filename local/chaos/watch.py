@@ -25,10 +25,11 @@ AWS_DOWN = (ClientError, BotoCoreError, OSError, ConnectionError)
 @dataclass
 class Life:
     """A Lambda worker process. Times in nanoseconds. It was surely alive until `alive`, and
-    surely dead at `dead`; None: it still lives."""
+    surely dead at `dead`; None: it still lives. Lambda had it made at `born` for an invocation."""
 
     pid: int
     function: str
+    born: int
     seen: int
     alive: int
     dead: int | None = None
@@ -109,7 +110,8 @@ class Processes:
                 return
             now = time.time_ns()
             fd = os.pidfd_open(child.pid)
-            life = Life(pid=child.pid, function=function, seen=now, alive=now)
+            born = round(child.create_time() * 1e9)
+            life = Life(pid=child.pid, function=function, born=born, seen=now, alive=now)
             self._fds[fd] = life
             self._poll.register(fd, select.POLLIN)
             self.lives.append(life)
@@ -213,6 +215,13 @@ class Statuses:
     def read(self, pool: str, run_id: str) -> dict[str, Any]:
         asked = time.time() * 1000
         status = self.stage.status(pool, run_id)
+        self.note(pool, run_id, status, asked=asked)
+        return status
+
+    def read_whole(self, pool: str, run_id: str) -> dict[str, Any]:
+        """The same with the run's attempts."""
+        asked = time.time() * 1000
+        status = self.stage.status(pool, run_id, include="attempts")
         self.note(pool, run_id, status, asked=asked)
         return status
 

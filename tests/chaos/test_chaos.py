@@ -13,7 +13,7 @@ import pytest
 from local.chaos.checks import judge
 from local.chaos.evidence import Evidence, Start, bound
 from local.chaos.load import Submitted
-from local.chaos.monkey import Canceled, Killed
+from local.chaos.monkey import Canceled, CanceledAll, Killed, Limited
 from local.chaos.plan import HANDLER, Submit, plan
 from local.chaos.rest import Left
 from local.chaos.watch import Change, Life, Seen
@@ -57,7 +57,18 @@ def test_a_plan_holds_every_kind_of_fault_and_of_submit():
     assert {it.reuses for it in its.submits} == {None, "same", "different"}
     names = {it.name for it in its.faults}
     assert names >= {"kill", "duplicate", "drop", "events_again", "pause", "cancel", "stale"}
-    assert names >= {"relay_off", "sweep", "restart"}
+    assert names >= {"relay_off", "sweep", "restart", "change", "cancel_all", "redrive"}
+
+
+def stats(executions: int) -> dict[str, float]:
+    """Of a pool with one run that failed once and succeeded, or with none."""
+    return {
+        "pending": 0,
+        "recentExecutions": executions,
+        "recentErrorRate": 0.5 if executions else 0,
+        "recentPermanentFailureRate": 0,
+        "recentJobAverageMs": 4000 if executions else 0,
+    }
 
 
 @pytest.fixture
@@ -76,6 +87,11 @@ def evidence() -> Evidence:
         "finishedAt": 1_004_000,
         "result": {"type": "success", "returnValue": {"attempt": "second"}},
         "completion": "done",
+        "enqueuedAt": 1_000_000,
+        "attempts": [
+            {"startedAt": 1_000_100, "ms": 100, "ended": "failed"},
+            {"startedAt": 1_003_000, "ms": 500, "ended": "success"},
+        ],
     }
     return Evidence(
         submitted=[accepted],
@@ -93,6 +109,11 @@ def evidence() -> Evidence:
         },
         dues={("one#a", 0): 1_000_000, ("one#a", 1): 1_003_000},
         canceled=[],
+        canceled_all=[],
+        limited=[],
+        redriven=[],
+        restarts=[],
+        stats={pool: stats(0) for pool in ("fast", "slow")} | {"one": stats(2)},
         left=Left(messages={}, open=[], parked=[], running={}),
     )
 
@@ -108,6 +129,7 @@ def _start(run_id: str, retries: int, at_ms: int, end_ms: int) -> Start:
         end=end_ms * MS,
         until=end_ms * MS,
         latest=end_ms * MS,
+        let=(at_ms - 2000) * MS,
         outcome="ok" if retries else "raise",
         attempt="second" if retries else "first",
     )
@@ -141,6 +163,7 @@ def test_a_success_without_a_successful_attempt_breaks_I1(evidence):
 def test_a_failure_with_retries_left_breaks_I1(evidence):
     evidence.statuses["one", "a"] |= {"retries": 0, "result": {"type": "failed", "error": ""}}
     evidence.effects["a"] = (1, "failed")
+    evidence.stats["one"]["recentPermanentFailureRate"] = 1
     assert broken(evidence) == ["I1"]
 
 
@@ -183,6 +206,39 @@ def test_a_start_while_another_surely_runs_breaks_I3_and_one_that_perhaps_runs_d
     assert "I3" in broken(evidence)
 
 
+def test_a_start_above_the_limit_in_force_breaks_I3(evidence):
+    def limited(limit: int, asked: float, answered: float | None) -> Limited:
+        return Limited(pool="one", limit=limit, asked=asked, answered=answered)
+
+    evidence.limited = [limited(0, 990_000, 990_100)]  # The pool was paused long before.
+    assert "I3" in broken(evidence)
+    evidence.limited = [limited(0, 990_000, None)]  # Perhaps.
+    assert broken(evidence) == []
+    evidence.limited = [limited(0, 990_000, 990_100), limited(1, 1_000_000, None)]
+    assert broken(evidence) == []
+    # Its process was being loaded.
+    evidence.limited = [limited(0, 1_000_000, 1_000_050), limited(1, 1_000_200, 1_000_250)]
+    assert broken(evidence) == []
+    evidence.starts[0].until = 1_003_100 * MS
+    evidence.limited = [limited(2, 990_000, 990_100)]
+    assert "I3" not in broken(evidence)
+    evidence.limited += [limited(1, 995_000, 995_100)]
+    assert "I3" in broken(evidence)
+
+
+def test_a_run_canceled_with_all_others_of_its_pool_breaks_nothing(evidence):
+    canceled = {"kind": "canceled", "result": {"type": "canceled"}}
+    evidence.statuses["one", "a"] |= canceled
+    evidence.effects["a"] = (1, "canceled")
+    assert "I1" in broken(evidence)
+    evidence.canceled_all = [CanceledAll(pool="fast", asked=1_003_000, answered=1_003_010)]
+    assert "I1" in broken(evidence)
+    evidence.canceled_all = [CanceledAll(pool="one", asked=999_000, answered=999_010)]
+    assert "I1" in broken(evidence)  # It was submitted later.
+    evidence.canceled_all = [CanceledAll(pool="one", asked=1_003_000, answered=1_003_010)]
+    assert "I1" not in broken(evidence)
+
+
 def test_an_attempt_too_many_or_one_twice_breaks_I4(evidence):
     third = copy.copy(evidence.starts[1])
     third.at = third.end = third.until = third.latest = 1_005_000 * MS
@@ -212,6 +268,40 @@ def test_a_status_asked_for_after_an_ended_one_and_different_breaks_I6(evidence)
     assert broken(evidence) == ["I6"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pending", 1),
+        ("recentExecutions", 1),
+        ("recentExecutions", 3),
+        ("recentErrorRate", 1),
+        ("recentPermanentFailureRate", 1),
+        ("recentJobAverageMs", 3999),
+    ],
+)
+def test_stats_that_are_no_recount_break_I7(evidence, name, value):
+    evidence.stats["one"][name] = value
+    assert broken(evidence) == ["I7"]
+
+
+def test_what_ended_as_the_emulator_was_stopped_may_be_counted_or_not(evidence):
+    evidence.restarts = [(1_003_600, 1_010_000)]
+    for executions, rate in ((2, 0.5), (1, 1), (1, 0), (0, 0)):
+        evidence.stats["one"] |= {"recentExecutions": executions, "recentErrorRate": rate}
+        assert broken(evidence) == []
+    evidence.stats["one"]["recentExecutions"] = 3
+    assert broken(evidence) == ["I7"]
+
+
+def test_a_parked_completion_goes_on_only_if_it_was_redriven(evidence):
+    seen = evidence.history["one", "a"]
+    parked = {**seen[0].status, "completion": "parked"}
+    seen[:0] = [Seen(asked=1_004_500, told=1_004_510, status=parked)]
+    assert broken(evidence) == ["I6"]
+    evidence.redriven = [("one", 1_004_700)]
+    assert broken(evidence) == []
+
+
 def test_what_is_left_breaks_I8_unless_it_is_parked(evidence):
     evidence.left = Left(messages={}, open=["one#a"], parked=["one#a"], running={})
     assert broken(evidence) == []
@@ -226,9 +316,10 @@ def test_what_is_left_breaks_I8_unless_it_is_parked(evidence):
 
 def test_an_attempt_without_an_end_ran_until_its_process_was_last_seen_alive():
     start = Start(run_id="a", pool="one", label="", retries=0, pid=7, at=100 * S)
-    life = Life(pid=7, function="f", seen=90 * S, alive=101 * S, dead=102 * S)
+    life = Life(pid=7, function="f", born=89 * S, seen=90 * S, alive=101 * S, dead=102 * S)
     bound([start], [life], [])
     assert (start.until, start.latest) == (101 * S, 102 * S)
+    assert start.let == 87 * S
     bound([start], [life], [Killed(pid=7, before=int(101.5 * S))])
     assert (start.until, start.latest) == (101.5 * S, 102 * S)
 

@@ -183,6 +183,24 @@ def test_a_pool_that_is_resumed_while_its_pause_is_applied_is_enabled_by_the_swe
     assert world.lambdas.limits() == (10, "Enabled", 10)
 
 
+def test_a_repair_does_not_undo_a_change_that_is_made_meanwhile(world, sweep) -> None:
+    pool_row.update("default", max_parallelism=40, overrode=10)
+    world.meanwhile(
+        "put_function_concurrency", lambda: control.change("default", {"maxParallelism": 3})
+    )
+    sweep()
+    assert world.lambdas.limits() == (3, "Enabled", 3)
+
+
+def test_of_two_changes_at_once_the_one_that_the_pool_shows_is_in_force(world) -> None:
+    world.meanwhile(
+        "put_function_concurrency", lambda: control.change("default", {"maxParallelism": 3})
+    )
+    control.change("default", {"maxParallelism": 40})
+    assert control.pools()["pools"][0]["maxParallelism"] == 3
+    assert world.lambdas.limits() == (3, "Enabled", 3)
+
+
 def test_any_other_refusal_is_told_and_the_sweeper_makes_it_so(world, sweep, logged) -> None:
     world.refuse("put_function_concurrency", "ServiceException")
     with pytest.raises(Exception, match="ServiceException"):
