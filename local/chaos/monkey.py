@@ -143,8 +143,8 @@ class Monkey:
         act: Callable[..., tuple[int, str]] = getattr(self, fault.name)
         try:
             hits, note = act(**fault.what)
-        except AWS_DOWN as error:
-            hits, note = 0, f"AWS did not answer: {error}"
+        except (*AWS_DOWN, RuntimeError) as error:  # The latter: the function's process was killed.
+            hits, note = 0, f"no answer: {error}"
         (self.hits if hits else self.misses)[fault.name] += hits or 1
         self.done.append(Done(at=round(self._clock.now, 1), name=fault.name, hits=hits, note=note))
 
