@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from local.chaos.checks import Check
@@ -71,7 +71,9 @@ def report(console: Console, *, seed: int, monkey: Monkey, checks: Sequence[Chec
     console.print()
     for name in sorted({*monkey.hits, *monkey.misses}):
         missed = f" ({monkey.misses[name]} found nothing)" if monkey.misses[name] else ""
-        console.print(f"  {name:14}{monkey.hits[name]:5}{missed}", soft_wrap=True)
+        console.print(
+            f"  {_word(name):14}{monkey.hits[name]:5}{missed}", soft_wrap=True, highlight=False
+        )
     console.print()
     for check in checks:
         mark, style = ("✓", "green") if check.held else ("✗", "bold red")
@@ -90,13 +92,15 @@ def report(console: Console, *, seed: int, monkey: Monkey, checks: Sequence[Chec
     console.print(Text(f"{verdict} Seed {seed}.", style=style), soft_wrap=True)
 
 
-def _faults(hits: Counter[str]) -> Table:
-    row = Table.grid(padding=(0, 2))
-    for _ in hits:
-        row.add_column(justify="right")
-    row.add_row(*hits.keys())
-    row.add_row(*map(str, hits.values()))
-    return row
+def _faults(hits: Counter[str]) -> Columns:
+    its = sorted(hits.items())
+    return Columns(
+        [Text.assemble((str(n), "bold"), f" {_word(name)}") for name, n in its], padding=(0, 2)
+    )
+
+
+def _word(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _told(done: Done) -> str:
