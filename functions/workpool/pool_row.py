@@ -29,10 +29,6 @@ class PoolRow:
             return self.max_parallelism
         return deployed.max_parallelism
 
-    def changes(self, deployed: Pool) -> bool:
-        """Whether anything but the deployed settings is in force."""
-        return self.paused or self.limit(deployed) != deployed.max_parallelism
-
 
 def read(pool: str) -> PoolRow:
     """The pool's row; the default where there is none."""

@@ -3,15 +3,17 @@ one. Once per attempt, without the SDK's retries: an attempt is the run's, not t
 """
 
 import json
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
-from workpool import clients, settings
+from workpool import clients, clock, settings
 from workpool.retry import Failure, Outcome, Success
 from workpool.run import Run
 
 PREFIX = "lambda:"
 MARGIN_MS = 1000
+TIMEOUT_KNOWN_MS = 60_000
+"""For how long a function's timeout is taken to be as it was read."""
 
 
 def is_remote(action: str) -> bool:
@@ -25,7 +27,7 @@ def call(run: Run, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
     if name not in settings.pool(run.pool).lambda_actions:
         return Failure(f"pool {run.pool!r} has no lambda action {name!r}")
     try:
-        timeout_ms = _timeout_ms(name)
+        timeout_ms = _timeout_ms(name, clock.now_ms() // TIMEOUT_KNOWN_MS)
         if timeout_ms >= limit_ms:  # It could outlive this attempt, and run beside the next one.
             return Failure(
                 f"{name} may run for {timeout_ms / 1000:g} s, which must be below the pool's "
@@ -60,8 +62,8 @@ def _returned(text: str) -> Outcome:
     return Success(text)
 
 
-@cache
-def _timeout_ms(name: str) -> int:
+@lru_cache(256)
+def _timeout_ms(name: str, _when: int) -> int:
     about = clients.client("lambda").get_function_configuration(FunctionName=name)
     return int(about["Timeout"]) * 1000
 

@@ -115,6 +115,13 @@ def test_a_function_that_ends_before_the_attempt_does_is_invoked(attempted) -> N
     assert attempted(lambda given: 1, timeout=59).result == "success"
 
 
+def test_a_functions_timeout_that_was_raised_meanwhile_is_seen(world, attempted) -> None:
+    assert attempted(lambda given: 1, timeout=30).result == "success"
+    world.tick(60)
+    run = attempted(lambda given: 1, timeout=60, run_id="r2", enqueued_at=NOW + 60_000)
+    assert run.result == "failed"
+
+
 def test_a_slow_start_of_the_consumer_does_not_fail_the_run_for_good(world, message) -> None:
     world.lambdas.functions["charge"] = (59, lambda given: 1)
     run = world.put(world.a_run(action="lambda:charge"))
