@@ -184,22 +184,16 @@ def ask_to_cancel(run: Run) -> Run:
 
 
 def lease_completion(run: Run, *, claim: str, now_ms: int, lease: int) -> Run:
-    """Ended, completion pending -> the same, leased to one handler call, one try more: no lease is
-    in force, and no other call was made since the run was read."""
-    tries = run.completion_tries
-    seen = "#completionTries = :seen" if tries else "attribute_not_exists(#completionTries)"
+    """Ended, completion pending -> the same, leased to one handler call, one try more."""
     return _transition(
         run.key,
-        {
-            "completion_claim": claim,
-            "completion_lease": lease,
-            "completion_tries": tries + 1,
-        },
+        {"completion_claim": claim, "completion_lease": lease},
+        count="completion_tries",  # Not set: another call may have been made since it was read.
         condition=(
             "#completion = :pending AND (attribute_not_exists(#completionLease)"
-            f" OR #completionLease <= :now) AND {seen}"
+            " OR #completionLease <= :now)"
         ),
-        values={"pending": "pending", "now": now_ms} | ({"seen": tries} if tries else {}),
+        values={"pending": "pending", "now": now_ms},
         mine=lambda now: now.completion == "pending" and now.completion_claim == claim,
     )
 
@@ -423,11 +417,13 @@ def _transition(
     changes: dict[str, Any],
     *,
     remove: Sequence[str] = (),
+    count: str | None = None,
     condition: str,
     values: dict[str, Any],
     mine: Callable[[Run], bool],
 ) -> Run:
-    return _write(_update(key, changes, remove=remove, condition=condition, values=values), mine)
+    update = _update(key, changes, remove=remove, count=count, condition=condition, values=values)
+    return _write(update, mine)
 
 
 def _write(update: dict[str, Any], mine: Callable[[Run], bool]) -> Run:
@@ -445,16 +441,22 @@ def _update(
     changes: dict[str, Any],
     *,
     remove: Sequence[str] = (),
+    count: str | None = None,
     condition: str,
     values: dict[str, Any],
 ) -> dict[str, Any]:
-    """An UpdateItem: `changes` by field name (None: leave it), `values` of the condition."""
+    """An UpdateItem: `changes` by field name (None: leave it), `count`, a field that becomes one
+    more, `values` of the condition."""
     sets = {attribute(field): value for field, value in changes.items() if value is not None}
     removes = [attribute(field) for field in remove]
     used = {*re.findall(r"#(\w+)", condition), *sets, *removes}
     expression = "SET " + ", ".join(f"#{name} = :to_{name}" for name in sets)
     if removes:
         expression += " REMOVE " + ", ".join(f"#{name}" for name in removes)
+    if count is not None:
+        used |= {attribute(count)}
+        values = {**values, "one": 1}
+        expression += f" ADD #{attribute(count)} :one"
     return {
         "TableName": settings().runs_table,
         "Key": {"run": {"S": key}},

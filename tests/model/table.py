@@ -133,9 +133,13 @@ class Tables:
         else:
             new = dict(old or request["Key"])
             names = request["ExpressionAttributeNames"]
-            sets, removes = _changes(request["UpdateExpression"])
+            values = request["ExpressionAttributeValues"]
+            sets, removes, adds = _changes(request["UpdateExpression"])
             for attribute, value in sets:
-                new[names[attribute]] = request["ExpressionAttributeValues"][value]
+                new[names[attribute]] = values[value]
+            for attribute, value in adds:
+                before = int(new.get(names[attribute], {"N": "0"})["N"])
+                new[names[attribute]] = {"N": str(before + int(values[value]["N"]))}
             for attribute in removes:
                 new.pop(names[attribute], None)
         self.tables[name][_key(name, new)] = new
@@ -169,13 +173,13 @@ def _check_used(request: dict[str, Any]) -> None:
 
 
 @cache
-def _changes(expression: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """SET #a = :b, ... REMOVE #c, ..."""
-    match = re.fullmatch(r"SET (.+?)(?: REMOVE (.+))?", expression)
+def _changes(expression: str) -> tuple[list[tuple[str, str]], list[str], list[tuple[str, str]]]:
+    """SET #a = :b, ... REMOVE #c, ... ADD #d :e"""
+    match = re.fullmatch(r"SET (.+?)(?: REMOVE (.+?))?(?: ADD (#\w+) (:\w+))?", expression)
     assert match, expression
     sets = [tuple(part.strip().split(" = ")) for part in match[1].split(",")]
     removes = [part.strip() for part in (match[2] or "").split(",") if part]
-    return [(it[0], it[1]) for it in sets], removes
+    return [(it[0], it[1]) for it in sets], removes, [(match[3], match[4])] if match[3] else []
 
 
 @cache

@@ -13,6 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from hypothesis.stateful import (
 )
 
 from tests.model.cloud import Execution, Sent
-from tests.model.process import FAULTS, PAUSE, REPEAT_LATER, STANDS_STILL, Plan
+from tests.model.process import FAULTS, PAUSE, REPEAT_LATER, STANDS_STILL, Plan, Process
 from tests.model.world import (
     COMPLETIONS,
     DEAD,
@@ -51,6 +52,11 @@ points = st.integers(1, 6)
 nothing: st.SearchStrategy[Plan] = st.just({})
 plans = nothing | st.dictionaries(points, st.sampled_from(FAULTS), min_size=1, max_size=2)
 SKEW = 287_123
+KEYED = "default#" + sha256(b"default\0k1").hexdigest()[:32]
+"""The run of the key k1."""
+
+BEFORE_OUTCOME = 3
+"""An attempt's point: it has read the run, claimed it, and called the action."""
 skews = st.sampled_from([0, 0, 0, 0, SKEW, -SKEW])
 picks = st.integers(0, 20)
 outcomes = st.sampled_from(["ok", "raises", "raises", "raises", "never", "no JSON", "none"])
@@ -412,6 +418,50 @@ class NothingLost(RuleBasedStateMachine):
             if process not in before:
                 self.world.resume(process, {})
                 break
+
+    @precondition(lambda self: self._may("cancel"))
+    @rule(does=outcomes, steps=st.integers(0, 6))
+    def cancel_that_comes_late(self, does: str, steps: int) -> None:
+        """A run is running when a cancel reads it, and has gone on when it writes."""
+        sents = self._something_on(WORK)
+        if not sents:
+            return
+        self.left["cancel"] -= 1
+        life = self.world.lives[json.loads(sents[0].body)["run"]]
+        attempt = self.world.deliver(WORK, sents[:1], plan={BEFORE_OUTCOME: PAUSE}, does=does)
+        cancel = self.world.cancel(life, plan={2: PAUSE})
+        self._resume(attempt)
+        for _ in range(steps):
+            self._happens(does=does)
+        self._resume(cancel)
+
+    @precondition(lambda self: self._may("cancel") and self.left["keyed"] > 1)
+    @rule(running=st.tuples(st.booleans(), st.booleans()), forgotten=st.booleans())
+    def cancel_that_comes_too_late(self, running: tuple[bool, bool], forgotten: bool) -> None:
+        """The run is over and forgotten when the cancel writes, and its key is another run's."""
+        self.left["cancel"] -= 1
+        cancel = None
+        for runs in running:
+            self.submit_keyed("k1", other=False, ok=True, plan={}, skew=0)
+            life = self.world.lives[KEYED]
+            attempt = None
+            if runs and (sents := self._something_on(WORK)):
+                attempt = self.world.deliver(WORK, sents[:1], plan={BEFORE_OUTCOME: PAUSE})
+            if cancel is not None:
+                self._resume(cancel)
+                return
+            cancel = self.world.cancel(life, by="action", plan={2: PAUSE})
+            self._resume(attempt)
+            for _ in range(40):
+                if life in self.world.expired() or not self._happens(does="ok"):
+                    break
+            if forgotten and life in self.world.expired():
+                self.world.forget(life)
+
+    def _resume(self, process: Process | None) -> None:
+        """If it still stands still."""
+        if process in self.world.processes:
+            self.world.resume(process, {})
 
     @precondition(lambda self: self._may("repeated"))
     @rule(

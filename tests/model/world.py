@@ -68,7 +68,14 @@ LIVE = tuple(DEAD)
 READ = (*DEAD, *DEAD.values())
 """The queues that a function reads."""
 
-SECONDS = {"consumer": 70, "completion": 60, "relay": 60, "sweeper": 240, "caller": 30}
+SECONDS = {
+    "consumer": 70,
+    "completion": 60,
+    "relay": 60,
+    "sweeper": 240,
+    "caller": 30,
+    "action": 900,
+}
 MARGIN_SECONDS = 30
 """A message shows again so long after its function's time."""
 
@@ -204,7 +211,10 @@ class World:
                 return {"Entries": [{"ErrorCode": "InternalFailure"}, *done]}
 
         self._note_hints(process, operation, parameters)
-        return process.at(operation, lambda: to(**parameters), partly=partly)
+        try:
+            return process.at(operation, lambda: to(**parameters), partly=partly)
+        finally:  # It read the run, or was told what stood in the way of its write.
+            process.notes["saw"] = self.lives.get(process.notes.get("cancels", ""))
 
     def clock(self) -> int:
         return self.now + (self.current.skew if self.current else 0)
@@ -349,7 +359,10 @@ class World:
             life={"ok": ok, "handler_ok": handler_ok},
         )
 
-    def cancel(self, life: Life, *, plan: Plan | None = None, skew: int = 0) -> None:
+    def cancel(
+        self, life: Life, *, by: str = "caller", plan: Plan | None = None, skew: int = 0
+    ) -> Process:
+        """`by` an action it may stand still for longer."""
         pool, _, run_id = life.key.partition("#")
         number = life.number
 
@@ -360,8 +373,8 @@ class World:
             if run and not run.ended and not run.cancel_requested:
                 self.wrong(f"{life.key} was canceled, and does not know it")
 
-        self.invoke(
-            "caller",
+        return self.invoke(
+            by,
             lambda: cancel(pool, run_id),
             plan=plan,
             skew=skew,
@@ -529,7 +542,10 @@ class World:
             return
         if process is None:
             return
-        life.canceled |= process.notes.get("cancels") == key
+        asks = process.notes.get("cancels") == key
+        life.canceled |= asks
+        if asks and process.notes["saw"] is not life:
+            self.wrong(f"{key} was canceled by who had asked for the run that was forgotten")
         if was.cancel_requested and not run.cancel_requested:
             self.wrong(f"{key}: the request to cancel is gone")
         stood = ("kind", "claim", "due", "retries", "lease")
