@@ -86,6 +86,7 @@ class Cloud:
             "sqs": _Service(self, self.queues),
             "stepfunctions": _Service(self, self.steps),
             "events": _Service(self, self.bus),
+            "s3": _Service(self, world.client("s3")),
         }
         world.client = services.__getitem__
         monkeypatch.setattr(clock, "now_ms", self._clock)

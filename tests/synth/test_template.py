@@ -17,6 +17,7 @@ WILDCARDS = {
     "states:StopExecution on execution:*": "an execution's name is its run's",
     "lambda:ListEventSourceMappings on *": "IAM knows none for it; it is how the id is found",
     "lambda:UpdateEventSourceMapping on mapping:*": "a mapping's id is Lambda's own",
+    "s3:* on the bucket's objects": "an object's name is its run's",
     "dynamodb:ListStreams on *": "IAM knows no resource for it; what Lambda's poller asks for",
     "dynamodb:* on a deployer's table/index/*": "the deployer names a table, indexes come with it",
 }
@@ -395,6 +396,9 @@ def test_no_right_is_wider_than_one_thing_but_those_listed_with_a_reason(largest
                 wildcards |= {f"{action} on execution:*" for action in actions}
             elif resource.endswith(":event-source-mapping:*"):
                 wildcards |= {f"{action} on mapping:*" for action in actions}
+            elif re.fullmatch(r"\{StoragePayloads\w+\.Arn\}/\*", resource):
+                assert all(action.startswith("s3:") for action in actions)
+                wildcards.add("s3:* on the bucket's objects")
             elif resource.endswith("table/orders/index/*"):
                 assert all(action.startswith("dynamodb:") for action in actions)
                 wildcards.add("dynamodb:* on a deployer's table/index/*")
@@ -415,6 +419,7 @@ _WRITE = {*_READ, "dynamodb:PutItem", "dynamodb:UpdateItem"}
 _COUNT = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}
 _HINT = {"dynamodb:GetItem", "sqs:SendMessage", "states:StartExecution", "events:PutEvents"}
 _ANSWER = {"states:SendTaskFailure", "states:SendTaskSuccess"}
+_OBJECTS = {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
 _OPERATE = {
     "lambda:GetFunctionConcurrency",
     "lambda:PutFunctionConcurrency",
@@ -426,16 +431,26 @@ _OPERATE = {
 @pytest.mark.parametrize(
     ("part", "rights"),
     [
-        ("Submit", _WRITE),
-        ("Api", _WRITE | _LIST | _OPERATE | {"events:PutEvents", "lambda:InvokeFunction"}),
-        ("RelayFunction", _STREAM | _HINT | _COUNT | {"states:StopExecution"}),
+        ("Submit", _WRITE | {"s3:GetObject", "s3:PutObject"}),
+        (
+            "Api",
+            _WRITE | _LIST | _OBJECTS | _OPERATE | {"events:PutEvents", "lambda:InvokeFunction"},
+        ),
+        ("RelayFunction", _STREAM | _HINT | _COUNT | {"states:StopExecution", "s3:DeleteObject"}),
         ("RelayRetry", _HINT),
-        ("Sweeper", _LIST | _COUNT | _HINT | _OPERATE | {"dynamodb:Scan"}),
+        (
+            "Sweeper",
+            _LIST
+            | _COUNT
+            | _HINT
+            | _OPERATE
+            | {"dynamodb:Scan", "s3:ListBucket", "s3:DeleteObject"},
+        ),
         ("Stats", _LIST),
         ("DeadLetters", _HINT | _ANSWER),
-        ("PooldefaultConsumer", _WRITE | _LIST | _ANSWER | {"sqs:SendMessage"}),
+        ("PooldefaultConsumer", _WRITE | _LIST | _OBJECTS | _ANSWER | {"sqs:SendMessage"}),
         ("PooldefaultRetrier", {"sqs:SendMessage"}),
-        ("CompletionFunction", _WRITE | _LIST | {"dynamodb:ConditionCheckItem"}),
+        ("CompletionFunction", _WRITE | _LIST | _OBJECTS | {"dynamodb:ConditionCheckItem"}),
     ],
 )
 def test_each_part_may_do_its_own_work_and_no_more(
@@ -501,6 +516,7 @@ def test_the_outputs_are_those_that_clients_are_promised(resources: Any) -> None
         "SubmitFunctionName",
         "RunsTableName",
         "StatsTableName",
+        "PayloadsBucketName",
         "EventBusName",
         "DashboardUrl",
         "DefaultQueueUrl",
