@@ -86,9 +86,15 @@ class Cloud:
             "sqs": _Service(self, self.queues),
             "stepfunctions": _Service(self, self.steps),
             "events": _Service(self, self.bus),
-            "s3": _Service(self, world.client("s3")),
         }
-        world.client = services.__getitem__
+        moto = world.client
+
+        def client(service: str) -> Any:
+            if service == "s3" and service not in services:  # Most tests need none.
+                services[service] = _Service(self, moto(service))
+            return services[service]
+
+        world.client = client
         monkeypatch.setattr(clock, "now_ms", self._clock)
         world.action(self._work)
         world.handler(self._done)

@@ -231,9 +231,37 @@ def test_tables_outlive_the_stack_and_can_be_put_back(resources: Any) -> None:
         assert "TableName" not in table
 
 
+def test_the_bucket_is_encrypted_closed_kept_and_deletes_nothing_by_age(resources: Any) -> None:
+    ((key, bucket),) = resources.of("AWS::S3::Bucket").items()
+    assert (resources.all[key]["DeletionPolicy"], "BucketName" in bucket) == ("Retain", False)
+    (encryption,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encryption == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
+    unfinished = {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}}
+    assert rule == unfinished | {"Status": "Enabled"}
+    (policy,) = resources.of("AWS::S3::BucketPolicy").values()
+    refused = [it["Condition"] for it in policy["PolicyDocument"]["Statement"]]
+    assert {"Bool": {"aws:SecureTransport": "false"}} in refused
+    assert {it["Effect"] for it in policy["PolicyDocument"]["Statement"]} == {"Deny"}
+
+
+def test_who_reads_an_object_is_told_whether_it_is_missing_or_denied(resources: Any) -> None:
+    """S3 answers 404 to those who may list the bucket, and 403 to others."""
+    (bucket,) = resources.of("AWS::S3::Bucket")
+    for part in ("Api", "PooldefaultConsumer", "CompletionFunction"):
+        rights = [(actions, on) for actions, on in statements(resources, part)]
+        assert (["s3:ListBucket"], [f"{{{bucket}.Arn}}"]) in rights
+
+
 def test_the_relay_is_invoked_for_changes_that_call_for_a_hint(resources: Any) -> None:
     (mapping,) = mappings_of(resources, "Workpool-relay")
     patterns = [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+
+    removal = {"OldImage": {"large": {"BOOL": [True]}}}  # Of a run with objects, and no other.
+    assert [it["dynamodb"] for it in patterns if it["eventName"] == ["REMOVE"]] == [removal]
+    assert len(patterns) <= 5  # As many as a mapping takes.
 
     def passes(event: str, old: str | None, new: str) -> bool:
         def fits(pattern: dict[str, Any]) -> bool:
