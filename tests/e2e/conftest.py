@@ -32,6 +32,7 @@ POOLS = {
     "counted": {"maxParallelism": 10, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
     "bulk": {"maxParallelism": 20, "actionTimeoutSeconds": 3},
     "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
+    "large": {"maxParallelism": 4, "actionTimeoutSeconds": 20, "tables": [TABLE]},
     "lost": {"maxParallelism": 20, "actionTimeoutSeconds": 1, "tables": [TABLE]},
 }
 

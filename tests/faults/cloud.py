@@ -278,6 +278,11 @@ class Cloud:
                     break
         self.rest()
 
+    def forget(self, key: str) -> None:
+        """What DynamoDB does when a run has expired."""
+        self._dynamodb.delete_item(TableName="runs", Key={"run": {"S": key}})
+        self.stream.append((self._seen.pop(key), None))
+
     def lose_messages(self) -> int:
         """Every message of every queue is gone. How many those were."""
         lost = len(self._messages())
