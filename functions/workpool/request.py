@@ -55,6 +55,7 @@ OPTIONS = frozenset(
     }
 )
 
+_NESTING = (dict, list, tuple)
 _KEY = re.compile(r"[!-~]{1,128}")  # What SQS accepts as a message group.
 _POOL = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -146,13 +147,15 @@ def parse_json(text: str | bytes) -> Any:
 
 def is_too_deep(value: Any) -> bool:
     """Whether a JSON value has arrays and objects nested deeper than MAX_DEPTH."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [it for it in level if isinstance(it, dict | list | tuple)]
-        if not level:
-            return False
-        level = [inner for it in level for inner in (it.values() if isinstance(it, dict) else it)]
-    return True
+    level = [value] if isinstance(value, _NESTING) else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for it in level
+            for inner in (it.values() if isinstance(it, dict) else it)
+            if isinstance(inner, _NESTING)
+        ]
+    return bool(level)
 
 
 def parse(body: Any) -> Request:

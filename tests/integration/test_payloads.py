@@ -111,6 +111,14 @@ def test_a_return_value_lies_in_the_item_up_to_4096_bytes(world, length: int, wh
         assert (run.return_value_bytes, world.objects()) == (length, {name: text})
 
 
+def test_the_largest_value_of_all_is_an_object(world) -> None:
+    world.action(lambda ctx, args: "x" * 15_999_998)
+    run = attempted(world, submitted(world))
+    assert (run.result, run.return_value_bytes) == ("success", 16_000_000)
+    (text,) = world.objects().values()
+    assert len(text) == 16_000_000
+
+
 def test_action_and_handler_are_told_what_objects_hold(world) -> None:
     seen: list[Any] = []
     world.action(lambda ctx, args: seen.append(args) or {"r": args})
