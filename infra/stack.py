@@ -29,7 +29,8 @@ from infra.sweeper import Sweeper
 READ_RUN = ["dynamodb:GetItem"]
 READ_RUNS = ["dynamodb:GetItem", "dynamodb:BatchGetItem"]
 WRITE_RUN = [*READ_RUNS, "dynamodb:PutItem", "dynamodb:UpdateItem"]
-WRITE_OBJECT = ["s3:GetObject", "s3:PutObject"]
+WRITE_OBJECT = ["s3:PutObject"]
+READ_OBJECT = ["s3:GetObject"]
 READ_STATS = ["dynamodb:GetItem", "dynamodb:Query"]
 COUNT = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
 #: What TransactWriteItems asks for: the rights of its entries.
@@ -158,6 +159,7 @@ class WorkpoolStack(Stack):
         for writing in (submit.function, *users):
             _allow(writing, WRITE_OBJECT, objects)
         for reading in users:
+            _allow(reading, READ_OBJECT, objects)
             _allow(reading, ["s3:ListBucket"], bucket)
         for deleting in (relay.function, sweeper.function):
             _allow(deleting, ["s3:DeleteObject"], objects)

@@ -118,9 +118,11 @@ def delete(names: Sequence[str]) -> None:
 
 
 def written(after: str) -> list[Written]:
-    """The next thousand objects by name, behind one name."""
+    """The next thousand objects by name, behind one name; the first behind ""."""
     answer = clients.client("s3").list_objects_v2(
-        Bucket=settings().payloads_bucket, StartAfter=after, MaxKeys=PAGE
+        Bucket=settings().payloads_bucket,
+        MaxKeys=PAGE,
+        **({"StartAfter": after} if after else {}),
     )
     return [
         Written(it["Key"], round(it["LastModified"].timestamp() * 1000))

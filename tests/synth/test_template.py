@@ -459,7 +459,7 @@ _OPERATE = {
 @pytest.mark.parametrize(
     ("part", "rights"),
     [
-        ("Submit", _WRITE | {"s3:GetObject", "s3:PutObject"}),
+        ("Submit", _WRITE | {"s3:PutObject"}),
         (
             "Api",
             _WRITE | _LIST | _OBJECTS | _OPERATE | {"events:PutEvents", "lambda:InvokeFunction"},
