@@ -32,7 +32,7 @@ CHANGES = (
     {"eventName": ["INSERT"]},
     _change(old=_OPEN, new=["enqueued", "scheduled", *_ENDED]),
     _change(old=_ENDED, new=["enqueued", "scheduled"]),
-    {"eventName": ["REMOVE"], "dynamodb": {"OldImage": {"large": {"BOOL": [True]}}}},
+    {"eventName": ["REMOVE"], "dynamodb": {"OldImage": {"large": {"S": ["yes"]}}}},
 )
 
 

@@ -52,7 +52,7 @@ def with_objects(run: Run) -> Run:
     if not large:
         return run
     writer = uuid4().hex
-    changes: dict[str, Any] = {"large": True}
+    changes: dict[str, Any] = {"large": "yes"}
     for field, text in large.items():
         changes |= {field: None, f"{field}_at": _put(run, f"{writer}-{field}", text.encode())}
     return replace(run, **changes)

@@ -73,8 +73,9 @@ class Run:
     """Random, beside `request`: tells whose put it was when an answer was lost."""
     open: str | None = None
     """Partition of the index of open runs."""
-    large: bool = False
-    """Whether the run names objects. The relay hears of the removal of such runs alone."""
+    large: Literal["yes"] | None = None
+    """Whether the run names objects: the relay hears of the removal of such runs alone. A string,
+    since that is what Lambda's filters are documented for."""
     execution: str | None = None
     """Name of the Retrier execution that answered for the last attempt and sends the next one."""
     claim: str | None = None

@@ -108,7 +108,7 @@ def finish(
             "return_value": finish.return_value,
             "return_value_at": finish.return_value_at,
             "return_value_bytes": finish.return_value_bytes,
-            "large": True if finish.return_value_at is not None else None,
+            "large": "yes" if finish.return_value_at is not None else None,
             "error": finish.error,
             "finished_at": finished_at,
             "execution": execution,

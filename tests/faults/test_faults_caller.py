@@ -335,7 +335,7 @@ def test_fault_22_the_largest_run_of_all_still_fits_into_its_item(world: Any) ->
         return_value="x" * RESULT_BYTES,
         return_value_at=name + "result",
         return_value_bytes=16_000_000,
-        large=True,
+        large="yes",
         error=None,  # A run has either a value or an error.
         finished_at=1_790_000_000_000,
         completion="parked",

@@ -89,9 +89,9 @@ def test_arguments_and_context_lie_in_the_item_up_to_2048_bytes(
     run = submitted(world, **given)
     held, name = getattr(run, field), getattr(run, f"{field}_at")
     if where == "item":
-        assert (held, name, run.large, world.objects()) == (text, None, False, {})
+        assert (held, name, run.large, world.objects()) == (text, None, None, {})
     else:
-        assert (held, run.large, world.objects()) == (None, True, {name: text})
+        assert (held, run.large, world.objects()) == (None, "yes", {name: text})
         assert re.fullmatch(rf"default/{run.run_id}/[0-9a-f]{{32}}-{field}", name)
 
 
@@ -103,11 +103,11 @@ def test_a_return_value_lies_in_the_item_up_to_4096_bytes(world, length: int, wh
     text = f'"{value}"'
     assert (run.result, len(text.encode())) == ("success", length)
     if where == "item":
-        assert (run.return_value, run.return_value_at, run.large) == (text, None, False)
+        assert (run.return_value, run.return_value_at, run.large) == (text, None, None)
         assert world.objects() == {}
     else:
         name = f"default/{run.run_id}/{run.claim}-result"
-        assert (run.return_value, run.return_value_at, run.large) == (None, name, True)
+        assert (run.return_value, run.return_value_at, run.large) == (None, name, "yes")
         assert (run.return_value_bytes, world.objects()) == (length, {name: text})
 
 
@@ -163,7 +163,7 @@ def ended(world: Any, run_id: str, text: str, **more: Any) -> Run:
         "result": "success",
         "return_value_at": name,
         "return_value_bytes": len(text.encode()),
-        "large": True,
+        "large": "yes",
         "finished_at": NOW,
         "open": None,
     }
@@ -293,7 +293,7 @@ def test_a_transaction_holds_what_its_item_can_hold(world, field: str) -> None:
 
     run_id, put = entry(125_000)
     world.client("dynamodb").transact_write_items(TransactItems=[put])
-    assert world.run(f"default#{run_id}").large is False
+    assert world.run(f"default#{run_id}").large is None
     with pytest.raises(workpool.PayloadTooLarge, match="125000 bytes of JSON in a transaction"):
         entry(125_001)
     assert world.objects() == {}
@@ -487,7 +487,7 @@ def of_objects(world: Any, run: Run, claim: str) -> Run:
         f"{field}_at": world.put_object(f"default/{run.run_id}/{claim}-{file}", TEXT)
         for field, file in (("args", "args"), ("context", "context"), ("return_value", "result"))
     }
-    return replace(run, args=None, large=True, **at)
+    return replace(run, args=None, large="yes", **at)
 
 
 def test_objects_go_when_their_run_is_forgotten_and_not_before(world) -> None:
@@ -558,7 +558,7 @@ def three(world) -> dict[str, Run | None]:
     world.put_object("default/r2/c1-result", TEXT)
     for name in ("readme.txt", "default/else", "default/r1/deeper/w1-args"):
         world.put_object(name, TEXT)
-    return {named: world.put(world.a_run(args=None, args_at=named, large=True))}
+    return {named: world.put(world.a_run(args=None, args_at=named, large="yes"))}
 
 
 def test_orphans_are_collected_when_they_are_a_day_old(world, three: dict[str, Any]) -> None:
@@ -628,7 +628,7 @@ def test_a_finish_whose_answer_is_lost_is_seen_as_its_own_by_the_object_it_names
     finish = Finish(result="success", return_value_at="default/r1/c1-result", return_value_bytes=9)
     world.lose_answer("update_item")
     done = store.finish(run, finish, finished_at=NOW, expires_at=1)
-    assert (done.return_value_at, done.large) == ("default/r1/c1-result", True)
+    assert (done.return_value_at, done.large) == ("default/r1/c1-result", "yes")
     other = replace(finish, return_value_at="default/r1/c2-result")
     with pytest.raises(store.Refused):
         store.finish(run, other, finished_at=NOW, expires_at=1)

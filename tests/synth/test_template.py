@@ -259,7 +259,7 @@ def test_the_relay_is_invoked_for_changes_that_call_for_a_hint(resources: Any) -
     (mapping,) = mappings_of(resources, "Workpool-relay")
     patterns = [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
 
-    removal = {"OldImage": {"large": {"BOOL": [True]}}}  # Of a run with objects, and no other.
+    removal = {"OldImage": {"large": {"S": ["yes"]}}}  # Of a run with objects, and no other.
     assert [it["dynamodb"] for it in patterns if it["eventName"] == ["REMOVE"]] == [removal]
     assert len(patterns) <= 5  # As many as a mapping takes.
 

@@ -89,7 +89,7 @@ LARGE_ITEM = {
     "contextAt": {"S": "emails/r1/w1-context"},
     "returnValueAt": {"S": "emails/r1/c1-result"},
     "returnValueBytes": {"N": "16000000"},
-    "large": {"BOOL": True},
+    "large": {"S": "yes"},
 }
 del LARGE_ITEM["returnValue"]
 LARGE_RUN = replace(
@@ -102,7 +102,7 @@ LARGE_RUN = replace(
     context_at="emails/r1/w1-context",
     return_value_at="emails/r1/c1-result",
     return_value_bytes=16_000_000,
-    large=True,
+    large="yes",
 )
 LEAST_ITEM = {
     "run": {"S": "default#r1"},
