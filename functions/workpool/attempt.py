@@ -50,7 +50,7 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
                 _settle(run, Failure(LOST), message)
             else:
                 args = _args(run)
-                lease = now + remaining_ms()
+                lease = clock.now_ms() + remaining_ms()  # The arguments took their time.
                 claimed = store.claim(run, claim=uuid4().hex, lease=lease)
                 _perform(claimed, args, message, remaining_ms)
         except Unread as unread:  # Nothing was claimed: no attempt is lost by it.

@@ -46,6 +46,7 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
         return (run.completion_lease - now) / 1000
     try:
         told = _told(run)
+        now = clock.now_ms()  # That took its time.
         leased = store.lease_completion(
             run, claim=uuid4().hex, now_ms=now, lease=now + remaining_ms()
         )

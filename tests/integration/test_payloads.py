@@ -408,6 +408,26 @@ def test_a_submit_whose_object_is_refused_stores_no_run(
     assert world.items() == []
 
 
+def test_a_claim_and_a_lease_last_until_the_deadline_however_long_s3_took(world) -> None:
+    """One that is over earlier would let a second worker in, beside the first."""
+    deadline = NOW + 70_000
+    leases: list[tuple[str, int | None]] = []
+    run = submitted(world, args=LARGE, options={"onComplete": "jobs.done", "context": LARGE})
+    world.action(lambda *_: leases.append(("action", world.run(run.key).lease)))
+    world.handler(lambda *_: leases.append(("handler", world.run(run.key).completion_lease)))
+    for call in (
+        lambda: attempt(Message(run=run.key, due=run.due), remaining_ms=remaining),
+        lambda: complete(run.key, remaining_ms=remaining),
+    ):
+
+        def remaining() -> int:
+            return int(deadline - world.now_ms)
+
+        world.meanwhile("get_object", lambda: world.tick(20))
+        assert call() is None
+    assert leases == [("action", deadline), ("handler", deadline)]
+
+
 @pytest.mark.parametrize("code", ["AccessDenied", "SlowDown", "NoSuchBucket"])
 def test_arguments_that_s3_does_not_give_now_cost_no_attempt(world, logged: Any, code: str) -> None:
     run = submitted(world, args=LARGE, options={"maxRetries": 0})
