@@ -149,6 +149,8 @@ def is_too_deep(value: Any) -> bool:
     """Whether a JSON value has arrays and objects nested deeper than MAX_DEPTH."""
     level = [value] if isinstance(value, _NESTING) else []
     for _ in range(MAX_DEPTH):
+        if not level:
+            return False
         level = [
             inner
             for it in level
