@@ -26,11 +26,13 @@ def _change(*, old: list[str], new: list[str]) -> dict[str, object]:
 
 
 #: What of the stream the relay is invoked for. A claim (to running) calls for no hint, and no
-#: more do writes to an ended run; an ended run that is open again is an expired one, overwritten.
+#: more do writes to an ended run; an ended run that is open again is an expired one, overwritten;
+#: one that is removed takes its objects along, if it has any.
 CHANGES = (
     {"eventName": ["INSERT"]},
     _change(old=_OPEN, new=["enqueued", "scheduled", *_ENDED]),
     _change(old=_ENDED, new=["enqueued", "scheduled"]),
+    {"eventName": ["REMOVE"], "dynamodb": {"OldImage": {"large": {"S": ["yes"]}}}},
 )
 
 

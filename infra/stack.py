@@ -29,6 +29,8 @@ from infra.sweeper import Sweeper
 READ_RUN = ["dynamodb:GetItem"]
 READ_RUNS = ["dynamodb:GetItem", "dynamodb:BatchGetItem"]
 WRITE_RUN = [*READ_RUNS, "dynamodb:PutItem", "dynamodb:UpdateItem"]
+WRITE_OBJECT = ["s3:PutObject"]
+READ_OBJECT = ["s3:GetObject"]
 READ_STATS = ["dynamodb:GetItem", "dynamodb:Query"]
 COUNT = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
 #: What TransactWriteItems asks for: the rights of its entries.
@@ -76,6 +78,7 @@ class WorkpoolStack(Stack):
                 "WORKPOOL_STACK": config.stack_name,
                 "WORKPOOL_RUNS_TABLE": storage.runs.table_name,
                 "WORKPOOL_STATS_TABLE": storage.stats.table_name,
+                "WORKPOOL_PAYLOADS_BUCKET": storage.payloads.bucket_name,
                 "WORKPOOL_EVENT_BUS": names.part("events"),
                 "WORKPOOL_WORK_QUEUE": queue_url(names.work_queue(ANY_POOL)),
                 "WORKPOOL_DEAD_LETTER_QUEUE": queue_url(names.dead_letters(ANY_POOL)),
@@ -143,6 +146,7 @@ class WorkpoolStack(Stack):
 
         # Grants. Runs first: who may write them, who may only read.
         runs = storage.runs.table_arn
+        users = (api.function, completion.function, *(pool.consumer for pool in pools))
         _allow(submit.function, WRITE_RUN, runs)
         _allow(api.function, WRITE_RUN, runs)
         for pool in pools:
@@ -150,9 +154,21 @@ class WorkpoolStack(Stack):
         _allow(completion.function, WRITE_IN_TRANSACTION, runs)
         _allow(stats.function, READ_RUNS, runs)
 
+        # Payloads: whoever submits or attempts a run writes them, whoever forgets it deletes them.
+        # That an object is missing, and not denied, S3 tells only to those who may list.
+        bucket = storage.payloads.bucket_arn
+        objects = storage.payloads.arn_for_objects("*")
+        for writing in (submit.function, *users):
+            _allow(writing, WRITE_OBJECT, objects)
+        for reading in users:
+            _allow(reading, READ_OBJECT, objects)
+            _allow(reading, ["s3:ListBucket"], bucket)
+        for deleting in (relay.function, sweeper.function):
+            _allow(deleting, ["s3:DeleteObject"], objects)
+        _allow(sweeper.function, ["s3:ListBucket"], bucket)
+
         # Lists and statistics: also for those that use the pool from inside.
         counters = storage.stats.table_arn
-        users = (api.function, completion.function, *(pool.consumer for pool in pools))
         for reading in (*users, stats.function, sweeper.function):
             _allow(reading, ["dynamodb:Query"], f"{runs}/index/{OPEN_INDEX}")
             _allow(reading, READ_STATS, counters)
@@ -257,6 +273,7 @@ class WorkpoolStack(Stack):
         CfnOutput(self, "SubmitFunctionName", value=submit.function.function_name)
         CfnOutput(self, "RunsTableName", value=storage.runs.table_name)
         CfnOutput(self, "StatsTableName", value=storage.stats.table_name)
+        CfnOutput(self, "PayloadsBucketName", value=storage.payloads.bucket_name)
         CfnOutput(self, "EventBusName", value=completion.bus.event_bus_name)
         CfnOutput(
             self,

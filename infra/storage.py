@@ -1,11 +1,13 @@
-"""The tables: runs, which are the truth of the pool, and the counters about them.
+"""The tables: runs, which are the truth of the pool, and the counters about them; and the bucket
+of the payloads that are too large for a run's item.
 
-Both outlive the stack (RETAIN) and can be put back to any second of the last 35 days. Which part
-may do what with them is said in `stack.py`.
+All outlive the stack (RETAIN); the tables can be put back to any second of the last 35 days. Which
+part may do what with them is said in `stack.py`.
 """
 
-from aws_cdk import RemovalPolicy
+from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 OPEN_INDEX = "open"
@@ -43,6 +45,22 @@ class Storage(Construct):
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             time_to_live_attribute="expiresAt",
             point_in_time_recovery_specification=_POINT_IN_TIME,
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+
+        # Written by whoever submits, and by consumers; emptied by the relay and the sweeper. No
+        # object expires by its age: a run may be open for a year, or parked for longer.
+        self.payloads = s3.Bucket(
+            self,
+            "Payloads",
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            lifecycle_rules=[
+                s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1))
+            ],
             removal_policy=RemovalPolicy.RETAIN,
         )
 

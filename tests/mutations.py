@@ -127,7 +127,9 @@ MUTATIONS = [Mutation(*it) for it in [
     ("attempt.py", "        if verdict is Verdict.BACK:\n            return _back(run, now)\n", "        if verdict is Verdict.BACK:\n            return None\n", "attempt: what should come back is acknowledged"),
     ("attempt.py", "until = 0 if run is None else run.lease or run.due", "until = 0", "attempt: comes back at once, again and again"),
     ("attempt.py", "return max(1, (until - now_ms) / 1000)", "return (until - now_ms) / 1000", "attempt: comes back within a second"),
-    ("attempt.py", "lease = now + remaining_ms()", "lease = now", "attempt: claims without a lease"),
+    ("attempt.py", "lease = clock.now_ms() + remaining_ms()", "lease = clock.now_ms()", "attempt: claims without a lease"),
+    ("attempt.py", "lease = clock.now_ms() + remaining_ms()", "lease = now + remaining_ms()", "attempt: the lease is over before its worker"),
+    ("complete.py", "        now = clock.now_ms()  # That took its time.\n", "", "complete: the lease is over before its handler"),
     ("attempt.py", "except store.Refused as refused:  # It moved", "except ZeroDivisionError as refused:  # It moved", "attempt: does not judge again"),
     ("attempt.py", "_settle(run, Failure(LOST), message)", "_settle(run, Failure(LOST, retryable=False), message)", "attempt: a lost worker ends its run"),
     ("attempt.py", '    if verdict is Verdict.STALE:\n        events.log("message-stale", run)\n', "", "drop: stale messages are not counted"),
@@ -148,7 +150,11 @@ MUTATIONS = [Mutation(*it) for it in [
     ("attempt.py", "except BaseException as error:  # SystemExit", "except Exception as error:  # SystemExit", "call: SystemExit ends the consumer"),
     ("attempt.py", "            value = asyncio.run(value)\n", "            value.close()\n", "call: an async action is not awaited"),
     ("attempt.py", "allow_nan=False, ", "", "returned: NaN is JSON"),
-    ("attempt.py", "    if size <= MAX_ITEM_PAYLOAD_BYTES:", "    if len(outcome.return_value) <= MAX_ITEM_PAYLOAD_BYTES:", "returned: characters instead of bytes"),
+    ("attempt.py", 'size = len((outcome.return_value or "").encode())', 'size = len(outcome.return_value or "")', "carried: characters instead of bytes"),
+    ("attempt.py", "    if size > MAX_RESULT_BYTES:", "    if size >= MAX_RESULT_BYTES:", "carried: the largest value is too large"),
+    ("attempt.py", "    except Gone as gone:\n        return gone\n", "    except Gone as gone:\n        raise Unread(str(gone)) from gone\n", "args: a missing object is waited for"),
+    ("attempt.py", 'Failure(f"the arguments are lost: {args}", retryable=False)', 'Failure(f"the arguments are lost: {args}")', "args: a missing object is retried"),
+    ("attempt.py", "    except clients.AWSError as error:\n        return Failure(", "    except ZeroDivisionError as error:\n        return Failure(", "carried: a value that is not taken is no failure"),
     ("attempt.py", "to, execution=message.execution, attempts", "to, execution=None, attempts", "settle: the waiting execution is not noted"),
     ("attempt.py", 'if standing is None or standing.kind != "running" or standing.claim != claim:', 'if standing is None or standing.kind != "running":', "settle: writes for another claim, for ever"),
     ("attempt.py", 'if standing is None or standing.kind != "running" or standing.claim != claim:', "if True:", "settle: a request to cancel is not decided upon"),
@@ -168,6 +174,9 @@ MUTATIONS = [Mutation(*it) for it in [
     ("clock.py", "return -int(-ms // 1000) * 1000", "return int(ms // 1000) * 1000", "clock: rounds down"),
     # relay: each row of the table
     ("relay.py", "if old is None or old.enqueued_at != new.enqueued_at:", "if old is None:", "relay: a reused key is no creation"),
+    ("relay.py", "(new is None or old.enqueued_at != new.enqueued_at):", "new is None:", "relay: objects of an overwritten run stay"),
+    ("relay.py", "(new is None or old.enqueued_at != new.enqueued_at):", "(new is None or old.kind != new.kind):", "relay: objects go before their run is forgotten"),
+    ("relay.py", "    payloads.delete(hints.delete)\n", "", "relay: objects of a forgotten run stay"),
     ("relay.py", "                self.deliver.append(new)\n", "                pass\n", "relay: a new run is not delivered"),
     ("relay.py", '            elif new.kind == "scheduled":\n                self.start.append(new)\n', "", "relay: a run of later is not started"),
     ("relay.py", "        elif unanswered:\n            self.start.append(new)\n", "", "relay: a first retry has no timer"),
@@ -237,6 +246,28 @@ MUTATIONS = [Mutation(*it) for it in [
     ("cancel.py", "run = refused.run", "return shown(run, run_id)", "cancel: does not look again"),
     ("cancel.py", " and not run.cancel_requested:", ":", "cancel: asks for ever"),
     ("cancel.py", 'if run.kind == "running":', "if False:", "cancel: interrupts what runs"),
+    # payloads, and what they ask of others
+    ("payloads.py", "if text is not None and len(text.encode()) > REQUEST_BYTES", "if text is not None and len(text) > REQUEST_BYTES", "payloads: characters instead of bytes"),
+    ("payloads.py", "if text is not None and len(text.encode()) > REQUEST_BYTES", "if text is not None and len(text.encode()) >= REQUEST_BYTES", "payloads: an object for what fits"),
+    ("payloads.py", "if len(value) <= RESULT_BYTES:", "if len(value) < RESULT_BYTES:", "payloads: an object for a value that fits"),
+    ("payloads.py", "    writer = uuid4().hex\n", '    writer = run.request or "w"\n', "payloads: two submits write the same name"),
+    ("payloads.py", 'f"{run.claim}-result"', '"result"', "payloads: two attempts write the same name"),
+    ("payloads.py", 'changes: dict[str, Any] = {"large": "yes"}', "changes: dict[str, Any] = {}", "payloads: the relay does not hear of the removal"),
+    ("payloads.py", 'error.response["Error"]["Code"] == "NoSuchKey":', "True:", "payloads: what is denied is gone"),
+    ("payloads.py", 'error.response["Error"]["Code"] == "NoSuchKey":', "False:", "payloads: what is missing is waited for"),
+    ("payloads.py", 'f"{pool}#{run_id}" if separator and another and "/" not in file else None', 'f"{pool}#{run_id}"', "payloads: any object is a run's"),
+    ("store.py", "            and now.return_value_at == finish.return_value_at\n", "", "finish: another object is its own"),
+    ("store.py", '"large": "yes" if finish.return_value_at is not None else None,', '"large": None,', "finish: the relay does not hear of the removal"),
+    ("submit.py", "standing = seen or store.create(", "standing = store.create(", "submit: a key that was seen writes objects"),
+    ("orphans.py", "    elif not after and now < begins_at:\n        return 0\n", "", "orphans: a walk at each sweep"),
+    ("orphans.py", "elif not after and now < begins_at:", "elif now < begins_at:", "orphans: a walk that ran out of time waits for a day"),
+    ("orphans.py", "if it.at_ms <= before)", ")", "orphans: what is being written is collected"),
+    ("orphans.py", 'after = page[-1].name if len(page) == payloads.PAGE else ""', 'after = ""', "orphans: the first page alone"),
+    ("orphans.py", "        if len(runs) < len(found):", "        if False:", "orphans: objects of an unreadable item are collected"),
+    ("orphans.py", "if name not in named)", ")", "orphans: what is named is collected"),
+    ("status.py", "(run.return_value_bytes or 0) > MAX_SHOWN_BYTES", "(run.return_value_bytes or 0) >= MAX_SHOWN_BYTES", "status: a URL for 32 KB"),
+    ("status.py", " and size + its > MAX_ANSWER_BYTES:", " and its > MAX_ANSWER_BYTES:", "status: more than an answer takes"),
+    ("complete.py", "        if isinstance(told, Gone):\n", "        if False:\n", "complete: a handler is told of nothing"),
     ("submit.py", "if standing.request != run.request:", "if False:", "submit: another request with the same key"),
     ("submit.py", "standing.creation == run.creation", "True", "submit: an existing run is new"),
     ("submit.py", '        lookup.check(request.action, "action")\n', "        pass\n", "submit: unknown names are stored"),
@@ -260,14 +291,19 @@ MUTATIONS = [Mutation(*it) for it in [
     ("request.py", 'sha256(f"{pool}\\0{key}".encode())', 'sha256(f"{key}".encode())', "request: a key of every pool"),
     ("request.py", "creation=uuid4().hex if keyed else None", "creation=None", "request: creations look alike"),
     ("request.py", "sort_keys=True, ", "", "request: the order of fields makes another request"),
+    ("request.py", "for _ in range(MAX_DEPTH):", "for _ in range(MAX_DEPTH + 1):", "request: one deeper than allowed"),
+    ("request.py", "for _ in range(MAX_DEPTH):", "for _ in range(MAX_DEPTH - 1):", "request: not as deep as allowed"),
+    ("request.py", "    if size > MAX_BODY_BYTES:", "    if size >= MAX_BODY_BYTES:", "request: the largest body is too large"),
+    ("request.py", "            if size > MAX_ITEM_PAYLOAD_BYTES:", "            if size >= MAX_ITEM_PAYLOAD_BYTES:", "request: a transaction's largest is too large"),
     ("request.py", "parse_constant=_no_constant", "parse_constant=float", "request: NaN is JSON"),
 ]]
 # fmt: on
 
 
 def copy_of_the_tree(to: Path) -> Path:
+    left_out = shutil.ignore_patterns("__pycache__", "test_behaviour.py")  # That is about docs.
     for part in ("functions", "tests/unit", "tests/integration"):
-        shutil.copytree(ROOT / part, to / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / part, to / part, ignore=left_out)
     for part in ("tests/conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / part, to / part)
     return to
@@ -275,8 +311,10 @@ def copy_of_the_tree(to: Path) -> Path:
 
 def own_tests(file: str) -> list[str]:
     """The tests that are most likely to notice: tried first, since they are quick."""
-    name = {"look.py": "hints.py", "relay.py": "hints.py", "status.py": "cancel.py"}.get(file, file)
-    return [f"{part}/test_{name}" for part in ALL if (ROOT / part / f"test_{name}").is_file()]
+    elsewhere = {"look": "hints", "relay": "hints", "status": "cancel", "orphans": "payloads"}
+    name = elsewhere.get(Path(file).stem, Path(file).stem) + ".py"
+    own = [f"{part}/test_{name}" for part in ALL if (ROOT / part / f"test_{name}").is_file()]
+    return list(dict.fromkeys([*own, "tests/integration/test_payloads.py"]))
 
 
 def failures(tree: Path, tests: Sequence[str], *options: str) -> list[str]:

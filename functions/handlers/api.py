@@ -151,5 +151,6 @@ def _status(shape: dict[str, Any]) -> Response[str]:
 
 
 def _json(status_code: int, shape: Any) -> Response[str]:
-    body = json.dumps(shape, separators=(",", ":"))
+    text = json.dumps(shape, separators=(",", ":"), ensure_ascii=False)
+    body = text.encode("utf-8", "backslashreplace").decode()  # A lone surrogate: as JSON writes it.
     return Response(status_code=status_code, content_type="application/json", body=body)

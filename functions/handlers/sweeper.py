@@ -1,22 +1,22 @@
 """Invoked by a schedule, and by cancelAll: walks the open runs of the pools.
 
-It repeats hints that were lost, cancels what cancelAll asked for, repairs drifted settings, and
-recounts the pending runs.
+It repeats hints that were lost, cancels what cancelAll asked for, repairs drifted settings,
+recounts the pending runs, and once a day collects the objects that no run names.
 """
 
 from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from workpool import control, events, pool_row
+from workpool import control, events, orphans, pool_row
 from workpool.recount import recount
 from workpool.settings import pool, pools
 from workpool.sweep import OVERDUE_MS, RESERVE_MS, sweep
 
 
 def handler(event: Any, context: Any) -> dict[str, int]:
-    """The event may carry {"overdueSeconds": n} or {"cancel": pool}; the answer is how many hints
-    were repeated, or runs canceled, by pool."""
+    """The event may carry {"overdueSeconds": n}, {"orphanSeconds": n} (collect now, what is so old)
+    or {"cancel": pool}; the answer is how many hints were repeated, or runs canceled, by pool."""
     remaining_ms = context.get_remaining_time_in_millis
 
     def in_time() -> bool:
@@ -34,6 +34,7 @@ def handler(event: Any, context: Any) -> dict[str, int]:
     seconds = event.get("overdueSeconds")
     overdue_ms = OVERDUE_MS if seconds is None else round(seconds * 1000)
     swept = sweep(remaining_ms=remaining_ms, overdue_ms=overdue_ms)
+    orphans.sweep(in_time=in_time, older_than_seconds=event.get("orphanSeconds"))
     for name in pools():
         _metric(name, "HintsRepeated", MetricUnit.Count, swept.repeated[name])
         if swept.whole:  # The statistics' own OldestDue is of a bounded look at the oldest runs.

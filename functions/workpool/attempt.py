@@ -14,11 +14,11 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from workpool import clock, events, lookup, remote, retrier, settings, store
+from workpool import clients, clock, events, lookup, payloads, remote, retrier, settings, store
 from workpool.context import ActionContext, about
-from workpool.errors import NonRetryableError
+from workpool.errors import Gone, NonRetryableError, Unread
 from workpool.message import Message, Verdict, judge
-from workpool.request import MAX_ITEM_PAYLOAD_BYTES
+from workpool.request import MAX_RESULT_BYTES, is_too_deep
 from workpool.retry import Failure, Outcome, Reschedule, Success, decide, message_of, with_attempt
 from workpool.run import Run
 
@@ -26,6 +26,9 @@ LOST = "worker lost: it crashed, ran out of memory or was ended at its deadline"
 
 MARGIN_MS = 5_000
 """Kept of the function's time for writing a failed attempt before the deadline."""
+
+UNREAD_SECONDS = 10
+"""After which a message comes back whose run's arguments S3 did not give."""
 
 
 def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | None:
@@ -46,9 +49,13 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
             elif verdict is Verdict.LOSE:
                 _settle(run, Failure(LOST), message)
             else:
-                lease = now + remaining_ms()
+                args = _args(run)
+                lease = clock.now_ms() + remaining_ms()  # The arguments took their time.
                 claimed = store.claim(run, claim=uuid4().hex, lease=lease)
-                _perform(claimed, message, remaining_ms)
+                _perform(claimed, args, message, remaining_ms)
+        except Unread as unread:  # Nothing was claimed: no attempt is lost by it.
+            events.log("arguments-unread", run, error=str(unread))
+            return UNREAD_SECONDS
         except store.Refused as refused:  # It moved on meanwhile: judge again.
             run = refused.run
         else:
@@ -74,7 +81,15 @@ def drop(run: Run | None, message: Message, verdict: Verdict) -> None:
         retrier.answer_ended(message.token, run)
 
 
-def _perform(run: Run, message: Message, remaining_ms: Callable[[], int]) -> None:
+def _args(run: Run) -> str | Gone:
+    """The arguments, read before the run is claimed. Raises Unread for what may pass."""
+    try:
+        return payloads.read(run.args, run.args_at) or "{}"
+    except Gone as gone:
+        return gone
+
+
+def _perform(run: Run, args: str | Gone, message: Message, remaining_ms: Callable[[], int]) -> None:
     """Call the action under a watchdog, and write how it ended.
 
     The watchdog writes a failed attempt when the time is up, and then ends the process, since
@@ -100,10 +115,13 @@ def _perform(run: Run, message: Message, remaining_ms: Callable[[], int]) -> Non
     watchdog.daemon = True
     watchdog.start()
     try:
-        if remote.is_remote(run.action):
-            outcome = _bounded(remote.call(run, limit_ms=limit_ms, pool_limit_ms=pool_limit_ms))
+        if isinstance(args, Gone):
+            outcome: Outcome = Failure(f"the arguments are lost: {args}", retryable=False)
+        elif remote.is_remote(run.action):
+            outcome = remote.call(run, args, limit_ms=limit_ms, pool_limit_ms=pool_limit_ms)
         else:
-            outcome = _call(run, lambda: max(0, deadline - clock.now_ms()))
+            outcome = _call(run, args, lambda: max(0, deadline - clock.now_ms()))
+        outcome = _carried(run, outcome)
     finally:
         watchdog.cancel()
     if not written.acquire(blocking=False):
@@ -111,11 +129,11 @@ def _perform(run: Run, message: Message, remaining_ms: Callable[[], int]) -> Non
     _settle(run, outcome, message)
 
 
-def _call(run: Run, remaining_ms: Callable[[], int]) -> Outcome:
+def _call(run: Run, args: str, remaining_ms: Callable[[], int]) -> Outcome:
     """The action's outcome; nothing that it raises or returns gets past this."""
     context = ActionContext(**about(run), remaining_ms=remaining_ms)
     try:
-        value = lookup.find(run.action, "action")(context, json.loads(run.args))
+        value = lookup.find(run.action, "action")(context, json.loads(args))
         if inspect.iscoroutine(value):
             value = asyncio.run(value)
     except NonRetryableError as error:
@@ -132,20 +150,23 @@ def _returned(value: Any) -> Outcome:
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         return Failure(f"the return value is no JSON: {error}", retryable=False)
-    return _bounded(Success(text))
+    return remote.TOO_DEEP if is_too_deep(value) else Success(text)
 
 
-def _bounded(outcome: Outcome) -> Outcome:
-    """The outcome, unless its value is too large for a run to carry."""
+def _carried(run: Run, outcome: Outcome) -> Outcome:
+    """The outcome, its value where its size belongs: in the item, in an object, or nowhere."""
     if isinstance(outcome, Failure):
         return outcome
-    size = len(outcome.return_value.encode())
-    if size <= MAX_ITEM_PAYLOAD_BYTES:
-        return outcome
-    return Failure(
-        f"the return value must be at most {MAX_ITEM_PAYLOAD_BYTES} bytes of JSON, got {size}",
-        retryable=False,
-    )
+    size = len((outcome.return_value or "").encode())
+    if size > MAX_RESULT_BYTES:
+        return Failure(
+            f"the return value must be at most {MAX_RESULT_BYTES} bytes of JSON, got {size}",
+            retryable=False,
+        )
+    try:
+        return payloads.with_object(run, outcome)
+    except clients.AWSError as error:
+        return Failure(f"the return value could not be stored: {error}")
 
 
 def _settle(run: Run, outcome: Outcome, message: Message) -> None:

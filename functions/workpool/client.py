@@ -10,13 +10,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from workpool import clock, lookup, request
-from workpool.errors import BY_CODE, Internal, InvalidRequest, Throttled, WorkpoolError
+from workpool.errors import (
+    BY_CODE,
+    Internal,
+    InvalidRequest,
+    PayloadTooLarge,
+    Throttled,
+    WorkpoolError,
+)
 from workpool.run import attribute
 
 Json = Any
@@ -27,9 +34,10 @@ POLL_SECONDS = (0.2, 5.0)
 
 TRIES = 4
 BATCH = 1000
-BATCH_BYTES = 4_000_000
+BATCH_BYTES = 5_000_000
 STATUSES = 100
-"""What one request takes."""
+"""What one request takes. The bytes are those of its JSON in a string of JSON, in which API Gateway
+hands it on: Lambda takes 6 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +55,8 @@ class RunStatus:
     finished_at: int | None = None
     annotation: str | None = None
     result: dict[str, Json] | None = None
-    """{"type": "success", "returnValue"}, {"type": "failed", "error"} or {"type": "canceled"}."""
+    """{"type": "success", "returnValue"}, {"type": "failed", "error"} or {"type": "canceled"}. With
+    `fetch=False` a large value is a "returnValueUrl" instead, valid for 15 minutes."""
     completion: str | None = None
     """pending, done or parked; None without an `on_complete`."""
     completion_error: str | None = None
@@ -158,25 +167,33 @@ class IdempotentWorkpool:
         """
         answers: list[str | WorkpoolError] = []
         for batch in _batches([_keyed(it) for it in requests]):
-            for result in self._verbs.submit_many(self.pool, batch):
-                answers.append(_error_of(result) or result["runId"])
+            try:
+                results = self._verbs.submit_many(self.pool, batch)
+            except PayloadTooLarge as error:
+                if len(batch) > 1:
+                    raise
+                answers.append(error)
+            else:
+                answers += [_error_of(result) or result["runId"] for result in results]
         return answers
 
-    def status_batch(self, run_ids: Sequence[str]) -> list[RunStatus]:
-        """The statuses of many runs, in order."""
+    def status_batch(self, run_ids: Sequence[str], *, fetch: bool = True) -> list[RunStatus]:
+        """The statuses of many runs, in order. `fetch=False`: leave return values above 32 KB
+        where they are, for who asks again and again."""
         return [
-            _status(shape)
+            _status(shape, fetch=fetch)
             for start in range(0, len(run_ids), STATUSES)
             for shape in self._verbs.status_many(self.pool, run_ids[start : start + STATUSES])
         ]
 
-    def runs(self, kind: str | None = None) -> Iterator[RunStatus]:
+    def runs(self, kind: str | None = None, *, fetch: bool = True) -> Iterator[RunStatus]:
         """The pool's open runs, oldest first, or those of one kind: enqueued, scheduled, running,
-        or parked (ended, and their completion handler kept raising)."""
+        or parked (ended, and their completion handler kept raising). `fetch` as in
+        `status_batch`."""
         cursor = None
         while True:
             page = self._verbs.runs(self.pool, kind, cursor)
-            yield from map(_status, page["runs"])
+            yield from (_status(shape, fetch=fetch) for shape in page["runs"])
             cursor = page.get("cursor")
             if cursor is None:
                 return
@@ -220,14 +237,17 @@ class IdempotentWorkpool:
 
         Takes the options of `run`. With an `idempotency_key` that was used before, the entry
         refuses its transaction. The names of action and handler are not checked here: with an
-        unknown one the run's attempts fail.
+        unknown one the run's attempts fail. Arguments and context stay in the entry: raises
+        PayloadTooLarge above 125,000 bytes of either.
         """
-        body = _body(self.pool, action, args, **options)
-        run = request.parse(body).to_run(now_ms=clock.now_ms())
+        asked = request.parse(_body(self.pool, action, args, **options))
+        asked.check_item()
+        run = asked.to_run(now_ms=clock.now_ms())
         return run.run_id, {"Put": run_put(run, self._verbs.runs_table)}
 
     def status(self, run_id: str) -> RunStatus:
-        """The run's status; kind `unknown` for an id that the pool does not know (any more)."""
+        """The run's status; kind `unknown` for an id that the pool does not know (any more). A
+        large return value is fetched."""
         return _status(self._verbs.status(self.pool, run_id))
 
     def wait(self, run_id: str, timeout: float | None = None) -> RunStatus:
@@ -360,12 +380,6 @@ class _Http:
         return boto3.Session()
 
     @cached_property
-    def _connections(self) -> Any:
-        from botocore.httpsession import URLLib3Session
-
-        return URLLib3Session(timeout=35)
-
-    @cached_property
     def _deployed(self) -> dict[str, str]:
         """What the stack wrote into its SSM parameter."""
         ssm = self._session.client("ssm")
@@ -418,18 +432,8 @@ class _Http:
 
     def _call(self, method: str, path: str, body: Json = None) -> Json:
         """One request, tried again when AWS throttles or fails: every verb may be repeated."""
-        try:
-            data = b"" if body is None else json.dumps(body, allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidRequest(f"the request must be JSON: {error}") from error
-        for tries in range(TRIES):
-            try:
-                return self._once(method, path, data)
-            except (Throttled, Internal):
-                if tries == TRIES - 1:
-                    raise
-                time.sleep(0.2 * 2**tries)
-        raise AssertionError("unreachable")
+        data = b"" if body is None else _text(body).encode()
+        return _tried(lambda: self._once(method, path, data))
 
     def _once(self, method: str, path: str, data: bytes) -> Json:
         from botocore.auth import SigV4Auth
@@ -442,7 +446,7 @@ class _Http:
         region = self._session.region_name or "us-east-1"
         SigV4Auth(self._session.get_credentials(), "execute-api", region).add_auth(call)
         try:
-            answer = self._connections.send(call.prepare())
+            answer = _connections().send(call.prepare())
         except BotoCoreError as error:
             raise Internal(f"{self._url} did not answer: {error}") from error
         try:
@@ -453,6 +457,40 @@ class _Http:
         if answer.status_code < 300 or (answer.status_code == 404 and known_run):
             return shape
         raise _error(answer.status_code, shape)
+
+
+@cache
+def _connections() -> Any:
+    from botocore.httpsession import URLLib3Session
+
+    return URLLib3Session(timeout=35)
+
+
+def _tried(call: Callable[[], Json]) -> Json:
+    """What a call answers, made again when AWS throttles or fails."""
+    for tries in range(TRIES):
+        try:
+            return call()
+        except (Throttled, Internal):
+            if tries == TRIES - 1:
+                raise
+            time.sleep(0.2 * 2**tries)
+    raise AssertionError("unreachable")
+
+
+def _fetched(url: str) -> Json:
+    """The return value at a URL that a status showed. Raises Internal if it is not there."""
+    from botocore.awsrequest import AWSRequest
+    from botocore.exceptions import BotoCoreError
+
+    where = url.partition("?")[0]
+    try:
+        answer = _connections().send(AWSRequest("GET", url).prepare())
+    except BotoCoreError as error:
+        raise Internal(f"{where} did not answer: {error}") from error
+    if answer.status_code != 200:
+        raise Internal(f"HTTP {answer.status_code} for the return value at {where}")
+    return json.loads(answer.content)
 
 
 def run_put(run: Any, table: str) -> dict[str, Any]:
@@ -475,22 +513,28 @@ def _path(pool: str, run_id: str) -> str:
     return f"{_pool_path(pool)}/runs/{quote(run_id, safe='')}"
 
 
-def _keyed(asked: dict[str, Json]) -> dict[str, Json]:
+def _keyed(asked: Json) -> Json:
     """The request with an idempotency key, so that sending it again is safe, and names for
-    functions."""
-    options = {"idempotencyKey": uuid4().hex, **asked.get("options", {})}
-    if callable(options.get("onComplete")):
-        options["onComplete"] = lookup.name_of(options["onComplete"], "completion")
-    action = lookup.name_of(asked["action"], "action") if "action" in asked else None
-    return {**asked, **({"action": action} if action else {}), "options": options}
+    functions. What is no request stays as it is: the pool refuses it, and takes the others."""
+    if not isinstance(asked, dict):
+        return asked
+    keyed = dict(asked)
+    if callable(asked.get("action")):
+        keyed["action"] = lookup.name_of(asked["action"], "action")
+    options = asked.get("options", {})
+    if isinstance(options, dict):
+        keyed["options"] = {"idempotencyKey": uuid4().hex, **options}
+        if callable(options.get("onComplete")):
+            keyed["options"]["onComplete"] = lookup.name_of(options["onComplete"], "completion")
+    return keyed
 
 
-def _batches(bodies: list[dict[str, Json]]) -> Iterator[list[dict[str, Json]]]:
+def _batches(bodies: list[Json]) -> Iterator[list[Json]]:
     """The requests by what one call takes: a thousand, and some megabytes."""
-    batch: list[dict[str, Json]] = []
+    batch: list[Json] = []
     size = 0
     for body in bodies:
-        its = len(json.dumps(body))
+        its = len(json.dumps(_text(body), ensure_ascii=False).encode())
         if batch and (len(batch) == BATCH or size + its > BATCH_BYTES):
             yield batch
             batch, size = [], 0
@@ -498,6 +542,16 @@ def _batches(bodies: list[dict[str, Json]]) -> Iterator[list[dict[str, Json]]]:
         size += its
     if batch:
         yield batch
+
+
+def _text(body: Json) -> str:
+    """The JSON of a request, in as few bytes as the pool counts. Raises InvalidRequest."""
+    try:
+        text = json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the request must be JSON: {error}") from error
+    return text
 
 
 def _error_of(result: dict[str, Json]) -> WorkpoolError | None:
@@ -522,8 +576,12 @@ def _body(
     }
 
 
-def _status(shape: dict[str, Json]) -> RunStatus:
+def _status(shape: dict[str, Json], *, fetch: bool = True) -> RunStatus:
     """The status of a JSON; fields of a newer deployment are left out."""
+    result = shape.get("result") or {}
+    if fetch and "returnValueUrl" in result:
+        value = _tried(lambda: _fetched(result["returnValueUrl"]))
+        shape = {**shape, "result": {"type": result["type"], "returnValue": value}}
     known = {attribute(field.name): field.name for field in fields(RunStatus)}
     return RunStatus(**{known[name]: value for name, value in shape.items() if name in known})
 
@@ -532,5 +590,6 @@ def _error(status: int, shape: Json) -> WorkpoolError:
     told = shape.get("error") if isinstance(shape, dict) else None
     if isinstance(told, dict) and told.get("code") in BY_CODE:
         return BY_CODE[told["code"]](told.get("message", ""))
-    kind = Throttled if status == 429 else Internal if status >= 500 else WorkpoolError
+    known = {413: PayloadTooLarge, 429: Throttled}  # As API Gateway itself tells it.
+    kind = known.get(status, Internal if status >= 500 else WorkpoolError)
     return kind(f"HTTP {status}: {shape}")

@@ -22,10 +22,15 @@ CONFIG = Config(
 )
 
 
+SIGNED_URLS = Config(signature_version="s3v4")
+"""boto3 still signs a URL the older way where S3 accepts both."""
+
+
 @cache
 def client(service: str) -> Any:
     """The process's client of a service; safe to share between threads."""
-    return boto3.client(service, config=CONFIG)
+    config = CONFIG.merge(SIGNED_URLS) if service == "s3" else CONFIG
+    return boto3.client(service, config=config)
 
 
 @cache
@@ -53,6 +58,7 @@ _THROTTLING = frozenset(
     {
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
+        "SlowDown",
         "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",

@@ -12,16 +12,22 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from workpool import clock, events, lookup, settings, store
+from workpool import clock, events, lookup, payloads, settings, store
 from workpool.context import CompletionContext, about
+from workpool.errors import Gone, Unread
 from workpool.retry import message_of, printable
 from workpool.run import Run
-from workpool.status import result
 
 MAX_TRIES = 8
 """Calls of a handler that keeps raising before it is parked: about two minutes."""
 
+Told = tuple[str | None, str | None]
+"""Context and return value, as JSON; None for none."""
+
 DIED = "the handler's process died each time"
+
+UNREAD_SECONDS = 10
+"""After which a run comes again whose context or return value S3 did not give."""
 
 MAX_WRITES = 90
 """Of the 100 entries of a transaction, the handler's."""
@@ -39,21 +45,40 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
     if run.completion_lease is not None and now < run.completion_lease:
         return (run.completion_lease - now) / 1000
     try:
+        told = _told(run)
+        now = clock.now_ms()  # That took its time.
         leased = store.lease_completion(
             run, claim=uuid4().hex, now_ms=now, lease=now + remaining_ms()
         )
         if leased.completion_tries > MAX_TRIES:  # Each try before ended with its process.
             return _failed(leased, leased.completion_error or DIED)
-        return _call(leased)
+        if isinstance(told, Gone):
+            _park(leased, f"what the handler is told is lost: {told}")
+            return None
+        return _call(leased, told)
+    except Unread as unread:  # Nothing was leased: no try is lost by it.
+        events.log("completion-unread", run, error=str(unread))
+        return UNREAD_SECONDS
     except store.Refused as refused:  # Another call holds the lease, or was faster.
         standing = refused.run
         return 1 if standing is not None and standing.completion == "pending" else None
 
 
-def _call(run: Run) -> float | None:
+def _told(run: Run) -> Told | Gone:
+    """What the handler is told, read before the lease. Raises Unread for what may pass."""
+    try:
+        return (
+            payloads.read(run.context, run.context_at),
+            payloads.read(run.return_value, run.return_value_at),
+        )
+    except Gone as gone:
+        return gone
+
+
+def _call(run: Run, told: Told) -> float | None:
     context = CompletionContext(**about(run))
     try:
-        writes = _handle(run, context)
+        writes = _handle(run, told, context)
         store.complete(run, expires_at=settings.expiry(run.pool, clock.now_ms()), writes=writes)
     except store.Refused:
         raise
@@ -64,10 +89,14 @@ def _call(run: Run) -> float | None:
     return None
 
 
-def _handle(run: Run, context: CompletionContext) -> list[dict[str, Any]]:
+def _handle(run: Run, told: Told, ctx: CompletionContext) -> list[dict[str, Any]]:
     """Call the handler. Answers the writes that it returned."""
     handler = lookup.find(run.on_complete or "", "completion")
-    value = handler(context, None if run.context is None else json.loads(run.context), result(run))
+    context, return_value = (None if text is None else json.loads(text) for text in told)
+    result = run.outcome()
+    if run.result == "success":
+        result["returnValue"] = return_value
+    value = handler(ctx, context, result)
     if inspect.iscoroutine(value):
         value = asyncio.run(value)
     if value is None:
@@ -82,13 +111,17 @@ def _handle(run: Run, context: CompletionContext) -> list[dict[str, Any]]:
 
 def _failed(run: Run, error: str) -> float | None:
     if run.completion_tries >= MAX_TRIES:
-        store.park_completion(run, error=error)
-        events.log("completion-parked", run, tries=run.completion_tries, error=error)
+        _park(run, error)
         return None
     delay = retry_in(run.completion_tries)
     store.retry_completion(run, at_ms=clock.now_ms() + delay * 1000, error=error)
     events.log("completion-retry", run, tries=run.completion_tries, retryInMs=delay * 1000)
     return delay
+
+
+def _park(run: Run, error: str) -> None:
+    store.park_completion(run, error=error)
+    events.log("completion-parked", run, tries=run.completion_tries, error=error)
 
 
 def retry_in(tries: int) -> int:

@@ -11,6 +11,8 @@ WorkpoolError            the caller's answer: a code, a message and an HTTP stat
 `- Internal              500
 NonRetryableError        raised by an action: the run fails now, whatever retries are left
 Unreadable               a message or item that this version cannot read: set aside, kept
+Gone                     an object that a run names is not there: no retry brings it back
+Unread                   an object that S3 does not give now: come again
 """
 
 
@@ -59,7 +61,7 @@ class IdempotencyConflict(WorkpoolError):
 
 
 class PayloadTooLarge(WorkpoolError):
-    """Arguments or context are larger than a run can carry."""
+    """Arguments, context or the whole body are larger than a run, or a request, can carry."""
 
     status = 413
 
@@ -82,6 +84,17 @@ class NonRetryableError(Exception):
 
 class Unreadable(Exception):
     """A message or an item that this version cannot read: no JSON, or written by a newer one."""
+
+
+class Gone(Exception):
+    """The bucket does not hold an object that a run names; the argument is the object's name."""
+
+    def __str__(self) -> str:
+        return f"the bucket of payloads no longer holds {self.args[0]}"
+
+
+class Unread(Exception):
+    """S3 denies an object, or is slow: come again; it costs nobody an attempt."""
 
 
 BY_CODE: dict[str, type[WorkpoolError]] = {

@@ -8,7 +8,7 @@ from typing import Any
 from workpool import store
 from workpool.errors import InvalidRequest
 from workpool.run import YEAR_10000_MS, Run, run_key
-from workpool.status import shown
+from workpool.status import shown_many
 
 KINDS = ("enqueued", "scheduled", "running", "parked")
 MAX_LIMIT = 100
@@ -47,7 +47,7 @@ def _fits(run: Run, kind: str | None) -> bool:
 
 
 def _page(runs: list[Run], cursor: str | None) -> dict[str, Any]:
-    shape: dict[str, Any] = {"runs": [shown(run, run.run_id) for run in runs]}
+    shape: dict[str, Any] = {"runs": shown_many([(run.run_id, run) for run in runs])}
     return shape if cursor is None else shape | {"cursor": cursor}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from workpool import bus, clients, events, queues, retrier
+from workpool import bus, clients, events, payloads, queues, retrier
 from workpool.run import Run
 
 Change = tuple[Run | None, Run | None]
@@ -27,6 +27,7 @@ class Hints:
     start: list[Run] = field(default_factory=list)  # a Retrier execution
     stop: list[Run] = field(default_factory=list)  # the execution of a run canceled meanwhile
     announce: list[Run] = field(default_factory=list)  # an event: it ended
+    delete: list[str] = field(default_factory=list)  # objects of a run that is forgotten
 
     def add(self, old: Run | None, new: Run | None) -> None:
         """What one change calls for; a change that is none calls for nothing.
@@ -40,7 +41,10 @@ class Hints:
         | scheduled | canceled | also stop the execution that waits for its due |
         | running | scheduled or ended, and no execution is answered | also stop the one, if any,
           that timed the attempt: its message is lost, or comes too late to be needed |
+        | any | absent, or another creation | delete its objects, which no other run names |
         """
+        if old is not None and (new is None or old.enqueued_at != new.enqueued_at):
+            self.delete.extend(old.objects)
         if new is None:
             return
         if old is None or old.enqueued_at != new.enqueued_at:
@@ -65,6 +69,7 @@ class Hints:
         self.start.extend(more.start)
         self.stop.extend(more.stop)
         self.announce.extend(more.announce)
+        self.delete.extend(more.delete)
 
 
 def relay(changes: Iterable[Change]) -> None:
@@ -82,6 +87,7 @@ def relay(changes: Iterable[Change]) -> None:
         started=len(hints.start),
         stopped=len(hints.stop),
         announced=len(hints.announce),
+        deleted=len(hints.delete),
         later=len(undone),
     )
 
@@ -91,6 +97,7 @@ def send(hints: Hints) -> list[Run]:
     undone = queues.deliver(hints.deliver) + bus.announce(hints.announce)
     undone += _each(retrier.start, hints.start)
     _each(retrier.stop, hints.stop)  # Only a saving: an execution that goes on finds it ended.
+    payloads.delete(hints.delete)
     return undone
 
 

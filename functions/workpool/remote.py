@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from workpool import clients, clock, settings
+from workpool.request import MAX_DEPTH, is_too_deep
 from workpool.retry import Failure, Outcome, Success
 from workpool.run import Run
 
@@ -15,14 +16,16 @@ MARGIN_MS = 1000
 TIMEOUT_KNOWN_MS = 60_000
 """For how long a function's timeout is taken to be as it was read."""
 
+TOO_DEEP = Failure(f"the return value must be nested at most {MAX_DEPTH} deep", retryable=False)
+
 
 def is_remote(action: str) -> bool:
     return action.startswith(PREFIX)
 
 
-def call(run: Run, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
-    """Invoke the function and answer how it ended. `limit_ms` is what is left of the attempt,
-    `pool_limit_ms` the pool's actionTimeoutSeconds."""
+def call(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
+    """Invoke the function and answer how it ended. `args` is JSON, `limit_ms` what is left of the
+    attempt, `pool_limit_ms` the pool's actionTimeoutSeconds."""
     name = run.action.removeprefix(PREFIX)
     if name not in settings.pool(run.pool).lambda_actions:
         return Failure(f"pool {run.pool!r} has no lambda action {name!r}")
@@ -42,7 +45,7 @@ def call(run: Run, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
                     "pool": run.pool,
                     "retries": run.retries,
                     "idempotencyKey": run.run_id,
-                    "args": json.loads(run.args),
+                    "args": json.loads(args),
                 }
             ),
         )
@@ -56,10 +59,10 @@ def call(run: Run, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
 
 def _returned(text: str) -> Outcome:
     try:
-        json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         return Failure(f"the return value is no JSON: {error}", retryable=False)
-    return Success(text)
+    return TOO_DEEP if is_too_deep(value) else Success(text)
 
 
 @lru_cache(256)

@@ -20,8 +20,21 @@ from workpool.run import Run, open_partition
 MAX_AHEAD_MS = 364 * 24 * 3600 * 1000
 """A waiting execution lives one year in all."""
 
+MAX_PAYLOAD_BYTES = 1_000_000
+"""For arguments and context each, as JSON."""
+
 MAX_ITEM_PAYLOAD_BYTES = 125_000
-"""For arguments, context and result each: three fit into DynamoDB's item of 400 KB."""
+"""For the same in an entry of a caller's own transaction, where they stay in the item of 400 KB."""
+
+MAX_RESULT_BYTES = 16_000_000
+"""For a return value, as JSON."""
+
+MAX_BODY_BYTES = 6_000_000
+"""Lambda takes 6 MB in one request."""
+
+MAX_DEPTH = 200
+"""Arrays and objects inside each other, in arguments, context and return value: far from where
+Python's parser gives up, which depends on its version and on who calls it."""
 
 MAX_RETRIES = 1000
 """A retry is about 8 of the 25,000 events that an execution may have."""
@@ -42,6 +55,7 @@ OPTIONS = frozenset(
     }
 )
 
+_NESTING = (dict, list, tuple)
 _KEY = re.compile(r"[!-~]{1,128}")  # What SQS accepts as a message group.
 _POOL = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -65,6 +79,16 @@ class Request:
     idempotency_key: str | None
     fairness_key: str | None
     digest: str
+
+    def check_item(self) -> None:
+        """Raise PayloadTooLarge unless the item itself can hold the payloads."""
+        for field, text in (("args", self.args), ("options.context", self.context or "")):
+            size = len(text.encode())
+            if size > MAX_ITEM_PAYLOAD_BYTES:
+                raise PayloadTooLarge(
+                    f"{field} must be at most {MAX_ITEM_PAYLOAD_BYTES} bytes of JSON in a "
+                    f"transaction, whose entry holds it, got {size}; `run` takes more"
+                )
 
     def to_run(self, *, now_ms: int) -> Run:
         """The run that this asks for. Raises InvalidRequest if it starts too far ahead.
@@ -110,11 +134,30 @@ def is_run_id(text: str) -> bool:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a body. Raises InvalidRequest for what is no JSON, NaN and Infinity too."""
+    """The value of a body. Raises InvalidRequest for what is no JSON, NaN and Infinity too, and
+    PayloadTooLarge for what Lambda would not take."""
+    size = len(text.encode("utf-8", "replace") if isinstance(text, str) else text)
+    if size > MAX_BODY_BYTES:
+        raise PayloadTooLarge(f"the body must be at most {MAX_BODY_BYTES} bytes, got {size}")
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body must be JSON: {_why(error)}") from error
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether a JSON value has arrays and objects nested deeper than MAX_DEPTH."""
+    level = [value] if isinstance(value, _NESTING) else []
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return False
+        level = [
+            inner
+            for it in level
+            for inner in (it.values() if isinstance(it, dict) else it)
+            if isinstance(inner, _NESTING)
+        ]
+    return bool(level)
 
 
 def parse(body: Any) -> Request:
@@ -178,11 +221,15 @@ def _payload(value: Any, field: str) -> str:
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         size = len(text.encode())
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidRequest(f"{field} must be JSON: {_why(error)}") from error
-    if size > MAX_ITEM_PAYLOAD_BYTES:
+    except RecursionError as error:
+        raise InvalidRequest(f"{field} must be nested at most {MAX_DEPTH} deep") from error
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(f"{field} must be JSON: {error}") from error
+    if is_too_deep(value):
+        raise InvalidRequest(f"{field} must be nested at most {MAX_DEPTH} deep")
+    if size > MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(
-            f"{field} must be at most {MAX_ITEM_PAYLOAD_BYTES} bytes of JSON, got {size}"
+            f"{field} must be at most {MAX_PAYLOAD_BYTES} bytes of JSON, got {size}"
         )
     return text
 

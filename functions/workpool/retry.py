@@ -30,9 +30,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The action returned; the value as JSON text."""
+    """The action returned; the value as JSON text, or the object that holds it and its bytes."""
 
-    return_value: str
+    return_value: str | None = None
+    return_value_at: str | None = None
+    return_value_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Finish:
 
     result: Result
     return_value: str | None = None
+    return_value_at: str | None = None
+    return_value_bytes: int | None = None
     error: str | None = None
 
 
@@ -72,7 +76,12 @@ def decide(
     attempt too.
     """
     if isinstance(outcome, Success):
-        return Finish(result="success", return_value=outcome.return_value)
+        return Finish(
+            result="success",
+            return_value=outcome.return_value,
+            return_value_at=outcome.return_value_at,
+            return_value_bytes=outcome.return_value_bytes,
+        )
     error = printable(outcome.error)
     if run.cancel_requested:
         return Finish(result="canceled")

@@ -35,6 +35,7 @@ class Run:
     | Fields | Written by |
     |---|---|
     | pool to open | create; `open` leaves when nothing is left to do for the run |
+    | large | create, finish |
     | due, retries, execution | reschedule |
     | claim, lease, started_at | claim; the claim stays, so that a lost attempt cannot write later |
     | cancel_requested | ask to cancel |
@@ -50,7 +51,9 @@ class Run:
     v: int = VERSION
     kind: Kind
     action: str
-    args: str  # JSON
+    args: str | None = None  # JSON
+    args_at: str | None = None
+    """Name of the object that holds the arguments, where they are too large for the item."""
     enqueued_at: int
     due: int
     """The attempt's number on the wire: enqueuedAt, the start time, or nextRun. Compared for
@@ -61,6 +64,7 @@ class Run:
     max_retries: int | None = None
     on_complete: str | None = None
     context: str | None = None  # JSON
+    context_at: str | None = None
     annotation: str | None = None
     fairness_key: str | None = None
     request: str | None = None
@@ -69,6 +73,9 @@ class Run:
     """Random, beside `request`: tells whose put it was when an answer was lost."""
     open: str | None = None
     """Partition of the index of open runs."""
+    large: Literal["yes"] | None = None
+    """Whether the run names objects: the relay hears of the removal of such runs alone. A string,
+    since that is what Lambda's filters are documented for."""
     execution: str | None = None
     """Name of the Retrier execution that answered for the last attempt and sends the next one."""
     claim: str | None = None
@@ -76,6 +83,8 @@ class Run:
     cancel_requested: bool = False
     result: Result | None = None
     return_value: str | None = None  # JSON
+    return_value_at: str | None = None
+    return_value_bytes: int | None = None  # of the object
     error: str | None = None
     finished_at: int | None = None
     completion: Completion | None = None
@@ -120,8 +129,15 @@ class Run:
         """Whether the present due is one that a Retrier execution waits for."""
         return self.due != self.enqueued_at
 
+    @property
+    def objects(self) -> list[str]:
+        """Names of the objects that hold its large payloads."""
+        names = (self.args_at, self.context_at, self.return_value_at)
+        return [name for name in names if name is not None]
+
     def outcome(self) -> dict[str, Any]:
-        """The `result` that statuses and completion handlers see; its value still as JSON text."""
+        """The `result` that statuses and completion handlers see; its value still as JSON text, and
+        None while an object holds it."""
         if self.result == "success":
             return {"type": "success", "returnValue": self.return_value}
         if self.result == "failed":
@@ -157,6 +173,8 @@ class Run:
         for name, kind in _REQUIRED.items():
             if not isinstance(values.get(name), kind):
                 raise Unreadable(f"an item whose {attribute(name)} is {values.get(name)!r}")
+        if not isinstance(values.get("args_at", values.get("args")), str):
+            raise Unreadable(f"an item whose args is {values.get('args')!r}")
         if not 0 <= values["due"] < YEAR_10000_MS:
             raise Unreadable(f"an item that is due in no year of four digits: {values['due']}")
         if not separator:
@@ -166,7 +184,7 @@ class Run:
 
 _IN_KEY = frozenset({"pool", "run_id"})
 _ALWAYS = frozenset({"v", "retries"})
-_REQUIRED = {"kind": str, "action": str, "args": str, "enqueued_at": int, "due": int}
+_REQUIRED = {"kind": str, "action": str, "enqueued_at": int, "due": int}
 
 
 def attribute(field: str) -> str:

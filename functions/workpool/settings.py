@@ -19,6 +19,7 @@ ENVIRONMENT = frozenset(
         "WORKPOOL_STACK",
         "WORKPOOL_RUNS_TABLE",
         "WORKPOOL_STATS_TABLE",
+        "WORKPOOL_PAYLOADS_BUCKET",
         "WORKPOOL_EVENT_BUS",
         "WORKPOOL_WORK_QUEUE",
         "WORKPOOL_DEAD_LETTER_QUEUE",
@@ -42,6 +43,7 @@ class Settings:
     stack: str
     runs_table: str
     stats_table: str
+    payloads_bucket: str
     event_bus: str
     relay_retry_queue: str
     log_level: str
@@ -103,6 +105,7 @@ def settings() -> Settings:
         stack=os.environ["WORKPOOL_STACK"],
         runs_table=os.environ["WORKPOOL_RUNS_TABLE"],
         stats_table=os.environ["WORKPOOL_STATS_TABLE"],
+        payloads_bucket=os.environ["WORKPOOL_PAYLOADS_BUCKET"],
         event_bus=os.environ["WORKPOOL_EVENT_BUS"],
         relay_retry_queue=os.environ["WORKPOOL_RELAY_RETRY_QUEUE"],
         log_level=os.environ["IDEMPOTENT_WORKPOOL_LOG_LEVEL"],

@@ -2,15 +2,24 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from workpool import store
-from workpool.errors import InvalidRequest
+from workpool import events, payloads, store
+from workpool.errors import Gone, Internal, InvalidRequest, Unread
 from workpool.request import is_pool_name, is_run_id
 from workpool.run import Run, run_key
 
 MAX_IDS = 100
 INCLUDES = ("args", "context", "attempts")
+READS_AT_ONCE = 16
+
+MAX_SHOWN_BYTES = 32_768
+"""A return value above this is shown as a URL."""
+
+MAX_ANSWER_BYTES = 5_000_000
+"""Of many statuses together. Lambda answers 6 MB, in a string of JSON, where quotes count twice;
+values beyond this are shown as URLs, too."""
 
 
 def status(pool: str, run_id: str, *, include: Iterable[str] = ()) -> dict[str, Any]:
@@ -28,7 +37,7 @@ def status_many(pool: str, run_ids: Any) -> list[dict[str, Any]]:
             raise InvalidRequest(f"runIds must hold strings, got {json.dumps(run_id)[:60]}")
     keys = {run_key(pool, run_id) for run_id in run_ids if is_run_id(run_id)}
     found = {run.run_id: run for run in store.read_runs(sorted(keys))}
-    return [shown(found.get(run_id), run_id) for run_id in run_ids]
+    return shown_many([(run_id, found.get(run_id)) for run_id in run_ids])
 
 
 def find(pool: str, run_id: str) -> Run | None:
@@ -45,6 +54,27 @@ def includes(text: str | None) -> Sequence[str]:
         if name not in INCLUDES:
             raise InvalidRequest(f"include must be of {', '.join(INCLUDES)}, got {name[:60]!r}")
     return names
+
+
+def shown_many(runs: Sequence[tuple[str, Run | None]]) -> list[dict[str, Any]]:
+    """The statuses of runs by their ids, together within what one answer takes."""
+    if not any(run is not None and run.return_value_at is not None for _, run in runs):
+        return [shown(run, run_id) for run_id, run in runs]
+    with ThreadPoolExecutor(READS_AT_ONCE) as together:
+        shapes = list(together.map(lambda it: shown(it[1], it[0]), runs))
+    size = 0
+    for shape, (_, run) in zip(shapes, runs, strict=True):
+        its = _carried_bytes(shape)
+        if run is not None and run.return_value_at is not None and size + its > MAX_ANSWER_BYTES:
+            shape["result"] = _by_url(run.return_value_at)
+            its = _carried_bytes(shape)
+        size += its
+    return shapes
+
+
+def _carried_bytes(shape: dict[str, Any]) -> int:
+    text = json.dumps(shape, ensure_ascii=False)
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def shown(run: Run | None, run_id: str, *, include: Iterable[str] = ()) -> dict[str, Any]:
@@ -75,13 +105,32 @@ def shown(run: Run | None, run_id: str, *, include: Iterable[str] = ()) -> dict[
 
 
 def _included(run: Run, include: Iterable[str]) -> dict[str, Any]:
-    texts = {"args": run.args, "context": run.context or "null", "attempts": run.attempts or "[]"}
-    return {name: json.loads(texts[name]) for name in include}
+    held = {
+        "args": (run.args, run.args_at),
+        "context": (run.context, run.context_at),
+        "attempts": (run.attempts or "[]", None),
+    }
+    try:
+        return {name: json.loads(payloads.read(*held[name]) or "null") for name in include}
+    except (Gone, Unread) as error:
+        raise Internal(f"run {run.run_id}: {error}") from error
 
 
 def result(run: Run) -> dict[str, Any]:
-    """An ended run's result, its value decoded."""
+    """An ended run's result: its value decoded, or where to read it."""
     outcome = run.outcome()
     if run.return_value is not None:
         outcome["returnValue"] = json.loads(run.return_value)
-    return outcome
+    if run.return_value_at is None:
+        return outcome
+    if (run.return_value_bytes or 0) > MAX_SHOWN_BYTES:
+        return _by_url(run.return_value_at)
+    try:
+        return outcome | {"returnValue": json.loads(payloads.read(None, run.return_value_at) or "")}
+    except (Gone, Unread) as error:  # One value's trouble keeps no other status back.
+        events.log("return-value-unread", run, error=str(error))
+        return _by_url(run.return_value_at)
+
+
+def _by_url(name: str) -> dict[str, Any]:
+    return {"type": "success", "returnValueUrl": payloads.url(name)}

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from workpool import clients, clock
 from workpool.errors import Unreadable
 from workpool.retry import Finish, Reschedule
-from workpool.run import Item, Run, attribute, encode, open_partition, open_partitions
+from workpool.run import Item, Run, attribute, decode, encode, open_partition, open_partitions
 from workpool.settings import settings
 
 
@@ -106,6 +106,9 @@ def finish(
             "kind": "canceled" if canceled else "completed",
             "result": finish.result,
             "return_value": finish.return_value,
+            "return_value_at": finish.return_value_at,
+            "return_value_bytes": finish.return_value_bytes,
+            "large": "yes" if finish.return_value_at is not None else None,
             "error": finish.error,
             "finished_at": finished_at,
             "execution": execution,
@@ -119,6 +122,7 @@ def finish(
             now.ended
             and (now.claim, now.result, now.finished_at) == (run.claim, finish.result, finished_at)
             and (now.return_value, now.error) == (finish.return_value, finish.error)
+            and now.return_value_at == finish.return_value_at
         ),
     )
 
@@ -370,6 +374,21 @@ def read_runs(keys: Sequence[str]) -> list[Run]:
     return [run for run in found if isinstance(run, Run) and not run.expired(now)]
 
 
+def orphans_cursor() -> tuple[str, int]:
+    """Where the walk through the bucket goes on, "" at its beginning, and when the next begins."""
+    answer = clients.client("dynamodb").get_item(
+        TableName=settings().stats_table, Key=_ORPHANS, ConsistentRead=True
+    )
+    row: Item = answer.get("Item", {})
+    return decode(row.get("after", {"S": ""})), decode(row.get("beginsAt", {"N": "0"}))
+
+
+def save_orphans_cursor(after: str, *, begins_at: int) -> None:
+    """Where the walk goes on, and when the next begins, in epoch milliseconds."""
+    row = {**_ORPHANS, "after": encode(after), "beginsAt": encode(begins_at)}
+    clients.client("dynamodb").put_item(TableName=settings().stats_table, Item=row)
+
+
 def sweeper_cursor() -> Item | None:
     """Where the last sweep stopped; None: at the end."""
     answer = clients.client("dynamodb").get_item(
@@ -387,6 +406,7 @@ def save_sweeper_cursor(cursor: Item | None) -> None:
 
 
 _SWEEPER: Item = {"pk": {"S": "sweeper"}, "sk": {"S": "cursor"}}
+_ORPHANS: Item = {"pk": {"S": "orphans"}, "sk": {"S": "cursor"}}
 
 _HOLDS_COMPLETION = "#completion = :pending AND #completionClaim = :holder"
 

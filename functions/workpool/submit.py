@@ -1,12 +1,13 @@
 """Submit runs: check each request, store its run. The put is the commit point: the table's stream
-tells the relay, and what was accepted is never lost. Starts nothing itself.
+tells the relay, and what was accepted is never lost. Large payloads are written before it, and are
+nobody's until it names them. Starts nothing itself.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from workpool import clients, clock, lookup, remote, settings, store
+from workpool import clients, clock, lookup, payloads, remote, settings, store
 from workpool.errors import (
     IdempotencyConflict,
     Internal,
@@ -72,8 +73,10 @@ def _asked(body: Any, pool: str | None) -> tuple[Request, Run]:
 
 def _stored(request: Request, run: Run) -> dict[str, Any]:
     """Store one run, unless its idempotency key has one already."""
+    # A key that was seen needs no objects: those of its run stand, and only they are read.
+    seen = store.read(run.key) if run.request is not None and payloads.is_large(run) else None
     try:
-        standing = store.create(run)
+        standing = seen or store.create(payloads.with_objects(run))
     except store.Refused as refused:
         raise Internal("the run could not be stored") from refused
     if standing.request != run.request:

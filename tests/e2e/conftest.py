@@ -34,6 +34,7 @@ POOLS: dict[str, dict[str, Any]] = {
     "bulk": {"maxParallelism": 20, "actionTimeoutSeconds": 3},
     "canceled": {"maxParallelism": 20, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
+    "large": {"maxParallelism": 4, "actionTimeoutSeconds": 20, "tables": [TABLE]},
     "lost": {"maxParallelism": 20, "actionTimeoutSeconds": 1, "tables": [TABLE]},
 }
 

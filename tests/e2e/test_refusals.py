@@ -1,5 +1,7 @@
 """Bad requests on the deployed stack: the error of the contract, and nothing stored."""
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.e2e
@@ -69,6 +71,39 @@ def test_a_bad_request_is_refused_by_name_and_stores_nothing(
 def test_a_body_that_is_no_request_is_a_400(stack, body):
     code, shape = stack.http("POST", "/pools/default/runs", body)
     assert (code, shape["error"]["code"]) == (400, "InvalidRequest")
+
+
+def run_of(args):
+    return b'{"action": "probe.work", "args": ' + args + b"}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (run_of(b'{"a":' * 10_000 + b"1" + b"}" * 10_000), 400, "deep"),
+        (run_of(b'{"a":' * 201 + b"1" + b"}" * 201), 400, "args must be nested at most 200 deep"),
+        (run_of(b'{"a": NaN}'), 400, "NaN is not JSON"),
+        (run_of(rb'{"a": "\ud800"}'), 400, "args must be JSON"),
+        (run_of(b'{"a": "' + b"x" * 10_000_000 + b'"}'), 413, "the body must be at most 6000000"),
+        (run_of(b'{"a": "' + b"x" * 5_000_000 + b'"}'), 413, "args must be at most 1000000 bytes"),
+    ],
+    ids=["depth 10000", "depth 201", "NaN", "a lone surrogate", "10 MB", "5 MB"],
+)
+def test_arguments_that_no_run_carries_are_refused_and_nothing_is_stored(
+    stack, body, status, message
+):
+    before = stack.count_runs()
+    code, shape = stack.http("POST", "/pools/default/runs", body)
+    assert (code, message in shape["error"]["message"]) == (status, True), shape
+    assert stack.count_runs() == before
+    if message == "deep":
+        return  # Lambda itself does not parse it, and hands it to no function.
+    answer = stack.client("lambda").invoke(
+        FunctionName=stack.outputs["SubmitFunctionName"], Payload=body
+    )
+    told = json.load(answer["Payload"])["errorMessage"]
+    assert told.startswith(("InvalidRequest: args must ", "PayloadTooLarge: args must ")), told
+    assert stack.count_runs() == before
 
 
 @pytest.mark.parametrize(

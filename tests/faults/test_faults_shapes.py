@@ -126,6 +126,8 @@ OPEN = [
     ("item-scheduled-start", "", "success"),
     ("item-running", "retrier-message", "canceled"),
     ("item-completed-success", "ended-event", "success"),
+    ("item-enqueued-large", "relay-message", "success"),
+    ("item-completed-large", "ended-event", "success"),
 ]
 
 
@@ -134,6 +136,8 @@ def stored(cloud: Cloud, item: Item) -> Run:
     cloud.world.now_ms = max(run.due, run.finished_at or 0)
     cloud._seen[run.key] = item
     cloud._dynamodb.put_item(TableName="runs", Item=item)
+    for name in run.objects:
+        cloud.world.put_object(name, "{}")
     return run
 
 

@@ -29,6 +29,7 @@ from workpool.run import Item, Run
 
 ACCOUNT = "123456789012"
 STACK = "Test"
+BUCKET = "payloads"
 POOLS = {
     "default": {
         "maxParallelism": 10,
@@ -134,6 +135,19 @@ class World:
 
     def items(self) -> list[Item]:
         return list(self.client("dynamodb").scan(TableName="runs")["Items"])
+
+    def objects(self) -> dict[str, str]:
+        """What lies in the bucket of payloads, by name."""
+        s3 = self.client("s3")
+        return {
+            it["Key"]: s3.get_object(Bucket=BUCKET, Key=it["Key"])["Body"].read().decode()
+            for it in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])
+        }
+
+    def put_object(self, name: str, text: str) -> str:
+        """An object, as an earlier call left it. Answers its name."""
+        self.client("s3").put_object(Bucket=BUCKET, Key=name, Body=text.encode())
+        return name
 
     # Hints
 
@@ -453,6 +467,7 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
         "WORKPOOL_STACK": STACK,
         "WORKPOOL_RUNS_TABLE": "runs",
         "WORKPOOL_STATS_TABLE": "stats",
+        "WORKPOOL_PAYLOADS_BUCKET": BUCKET,
         "WORKPOOL_EVENT_BUS": f"{STACK}-events",
         "WORKPOOL_WORK_QUEUE": queue_url("{pool}-work"),
         "WORKPOOL_DEAD_LETTER_QUEUE": queue_url("{pool}-dead-letters"),
@@ -555,6 +570,7 @@ def _deploy() -> None:
         "parked",
     ):
         sqs.create_queue(QueueName=f"{STACK}-{queue}")
+    boto3_client("s3").create_bucket(Bucket=BUCKET)
     boto3_client("events").create_event_bus(Name=f"{STACK}-events")
     wait = {"Type": "Wait", "Seconds": 1, "End": True}
     for pool in POOLS:

@@ -128,7 +128,9 @@ def test_a_body_in_base64_is_read(world, call) -> None:
         ('{"action": "jobs.work", "x": 1}', 400, "x is not a field"),
         ('{"action": "jobs.nothing"}', 404, "no action 'jobs.nothing'"),
         ('{"action": "jobs.work", "options": {"onComplete": "a.b"}}', 404, "no completion 'a.b'"),
-        ('{"action": "jobs.work", "args": {"a": "' + "x" * 125_000 + '"}}', 413, "args must be at"),
+        ('{"action": "jobs.work", "args": {"a": "' + "x" * 1_000_000 + '"}}', 413, "args must be"),
+        ('{"action": "jobs.work", "args": "' + "x" * 10_000_000 + '"}', 413, "the body must be at"),
+        ('{"action": "jobs.work", "args": ' + '{"a":' * 10_000 + "1" + "}" * 10_000 + "}", 400, ""),
     ],
 )
 def test_a_request_that_is_refused_says_why_and_stores_nothing(

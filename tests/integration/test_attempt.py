@@ -197,8 +197,8 @@ def test_what_an_action_returns_is_stored_as_json(world, message, value: Any, st
         ({1, 2}, "the return value is no JSON: Object of type set is not JSON serializable"),
         (float("nan"), "the return value is no JSON: Out of range float values"),
         ("\ud800", "the return value is no JSON: 'utf-8' codec can't encode"),
-        ("x" * 124_999, "the return value must be at most 125000 bytes of JSON, got 125001"),
-        ("ü" * 62_500, "the return value must be at most 125000 bytes of JSON, got 125002"),
+        ("x" * 15_999_999, "the return value must be at most 16000000 bytes of JSON, got 16000001"),
+        ("ü" * 8_000_000, "the return value must be at most 16000000 bytes of JSON, got 16000002"),
     ],
     ids=["a set", "NaN", "a lone surrogate", "a byte too long", "too long in bytes"],
 )
@@ -213,13 +213,26 @@ def test_a_return_value_that_no_run_can_carry_fails_it_at_once(
     assert run.error.startswith(error)
 
 
-def test_a_return_value_nested_too_deeply_fails_the_run_at_once(world, message) -> None:
-    nested: list[Any] = []
-    for _ in range(100_000):
-        nested = [nested]
+@pytest.mark.parametrize(
+    ("depth", "error"),
+    [
+        (200, None),
+        (201, "the return value must be nested at most 200 deep"),
+        (100_000, "the return value is no JSON: maximum recursion depth exceeded"),
+    ],
+)
+def test_a_return_value_nested_too_deeply_fails_the_run_at_once(
+    world, message, depth: int, error: str | None
+) -> None:
+    nested: Any = 1
+    for _ in range(depth):
+        nested = (nested,)
     world.action(lambda ctx, args: nested)
     attempted(message(world.put(world.a_run())))
-    assert world.run("default#r1").result == "failed"
+    run = world.run("default#r1")
+    assert (run.kind, run.retries) == ("completed", 0)
+    assert (run.error or "").startswith(error or "")
+    assert run.result == ("success" if error is None else "failed")
 
 
 class Impolite(Exception):

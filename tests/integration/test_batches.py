@@ -55,7 +55,7 @@ def test_each_request_of_a_batch_is_checked_by_itself(world) -> None:
         WORK | {"options": {"base": 0.9}},
         WORK | {"pool": "ghost"},
         WORK | {"options": {"onComplete": "a.b"}},
-        WORK | {"args": {"a": "x" * 125_000}},
+        WORK | {"args": {"a": "x" * 1_000_000}},
         None,
         "jobs.work",
         WORK | {"pool": "other"},

@@ -148,10 +148,16 @@ def test_a_function_that_does_not_answer_in_time_is_a_failed_attempt(world, atte
     assert attempted(lambda given: 1).kind == "scheduled"
 
 
-def test_a_result_that_is_too_large_fails_the_run_at_once(attempted) -> None:
-    run = attempted(lambda given: "x" * 125_000)
+def test_a_result_may_be_as_large_as_lambda_answers(world, attempted) -> None:
+    run = attempted(lambda given: "x" * 6_000_000)
+    assert (run.kind, run.result, run.return_value_bytes) == ("completed", "success", 6_000_002)
+    assert world.objects() == {run.return_value_at: '"' + "x" * 6_000_000 + '"'}
+
+
+def test_a_result_that_is_too_deep_fails_the_run_at_once(attempted) -> None:
+    run = attempted(lambda given: b"[" * 201 + b"]" * 201)
     assert (run.kind, run.result) == ("completed", "failed")
-    assert run.error == "the return value must be at most 125000 bytes of JSON, got 125002"
+    assert run.error == "the return value must be nested at most 200 deep"
 
 
 @pytest.mark.parametrize("answer", [b"", b"plain text", b"\xff"])

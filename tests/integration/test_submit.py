@@ -68,9 +68,9 @@ REFUSED = [
         "no completion 'jobs.work'",
     ),
     (
-        {"action": "jobs.work", "args": {"a": "x" * 125_000}},
+        {"action": "jobs.work", "args": {"a": "x" * 1_000_000}},
         "PayloadTooLarge",
-        "args must be at most 125000 bytes of JSON, got 125008",
+        "args must be at most 1000000 bytes of JSON, got 1000008",
     ),
     (None, "InvalidRequest", "the request must be a JSON object, got null"),
     ([], "InvalidRequest", "the request must be a JSON object, got []"),

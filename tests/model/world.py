@@ -32,6 +32,7 @@ from workpool import (
     counters,
     events,
     lookup,
+    orphans,
     request,
     settings,
 )
@@ -826,6 +827,7 @@ def environment() -> dict[str, str]:
         "WORKPOOL_STACK": "Test",
         "WORKPOOL_RUNS_TABLE": "runs",
         "WORKPOOL_STATS_TABLE": "stats",
+        "WORKPOOL_PAYLOADS_BUCKET": "payloads",
         "WORKPOOL_EVENT_BUS": "Test-events",
         "WORKPOOL_WORK_QUEUE": url("Test-{pool}-work"),
         "WORKPOOL_DEAD_LETTER_QUEUE": url("Test-{pool}-dead-letters"),
@@ -843,8 +845,10 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
 
-    # The counters and the pool's settings have tests of their own; here they are more calls only.
+    # The counters, the pool's settings and the bucket (payloads are small here) have tests of their
+    # own; here they are more calls only.
     monkeypatch.setattr(counters, "count", lambda changes, window_ms: None)
+    monkeypatch.setattr(orphans, "sweep", lambda in_time, older_than_seconds: None)
     monkeypatch.setattr(control, "repair", lambda pool: False)
     monkeypatch.setattr(control, "walk_cancel", lambda pool, in_time: None)
 

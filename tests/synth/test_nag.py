@@ -23,9 +23,12 @@ TOKEN = "SendTask* has no resource type in IAM: the token is the authority"
 STREAM = "ListStreams has no resource type in IAM; what Lambda's poller asks for"
 EXECUTIONS = "an execution's name is its run's and known only when it is stopped"
 MAPPING = "ListEventSourceMappings has no resource type in IAM; it is how the id is found"
+OBJECTS = "an object's name is its run's and known only when it is written"
+READERS = "the stack's own functions alone use it; a log would be a second bucket without a reader"
 MAPPINGS = "a mapping's id is Lambda's own and known only when it is looked for"
 
 _MAPPINGS = "arn:<AWS::Partition>:lambda:<AWS::Region>:<AWS::AccountId>:event-source-mapping:*"
+_OBJECTS = "IAM5[Resource::<StoragePayloadsCE68CCE3.Arn>/*]"
 _RETRIER = "arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution"
 
 #: (rule, where it does not apply): why.
@@ -39,6 +42,13 @@ EXCEPTIONS = {
     ("L1", "DeadLetters/Function"): RUNTIME,
     ("L1", "Sweeper/Function"): RUNTIME,
     ("L1", "Stats/Function"): RUNTIME,
+    ("S1", "Storage/Payloads"): READERS,
+    (_OBJECTS, "Submit/FunctionRole/DefaultPolicy"): OBJECTS,
+    (_OBJECTS, "Api/FunctionRole/DefaultPolicy"): OBJECTS,
+    (_OBJECTS, "Relay/FunctionRole/DefaultPolicy"): OBJECTS,
+    (_OBJECTS, "Pool-default/ConsumerRole/DefaultPolicy"): OBJECTS,
+    (_OBJECTS, "Completion/FunctionRole/DefaultPolicy"): OBJECTS,
+    (_OBJECTS, "Sweeper/FunctionRole/DefaultPolicy"): OBJECTS,
     ("SQS3", "Relay/Failures"): POSITIONS,
     ("SQS3", "Completion/RuleDeadLetters"): LAST_HOP,
     ("SQS3", "DeadLetters/Parked"): LAST_HOP,

@@ -17,6 +17,7 @@ WILDCARDS = {
     "states:StopExecution on execution:*": "an execution's name is its run's",
     "lambda:ListEventSourceMappings on *": "IAM knows none for it; it is how the id is found",
     "lambda:UpdateEventSourceMapping on mapping:*": "a mapping's id is Lambda's own",
+    "s3:* on the bucket's objects": "an object's name is its run's",
     "dynamodb:ListStreams on *": "IAM knows no resource for it; what Lambda's poller asks for",
     "dynamodb:* on a deployer's table/index/*": "the deployer names a table, indexes come with it",
 }
@@ -231,9 +232,37 @@ def test_tables_outlive_the_stack_and_can_be_put_back(resources: Any) -> None:
         assert "TableName" not in table
 
 
+def test_the_bucket_is_encrypted_closed_kept_and_deletes_nothing_by_age(resources: Any) -> None:
+    ((key, bucket),) = resources.of("AWS::S3::Bucket").items()
+    assert (resources.all[key]["DeletionPolicy"], "BucketName" in bucket) == ("Retain", False)
+    (encryption,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encryption == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
+    unfinished = {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}}
+    assert rule == unfinished | {"Status": "Enabled"}
+    (policy,) = resources.of("AWS::S3::BucketPolicy").values()
+    refused = [it["Condition"] for it in policy["PolicyDocument"]["Statement"]]
+    assert {"Bool": {"aws:SecureTransport": "false"}} in refused
+    assert {it["Effect"] for it in policy["PolicyDocument"]["Statement"]} == {"Deny"}
+
+
+def test_who_reads_an_object_is_told_whether_it_is_missing_or_denied(resources: Any) -> None:
+    """S3 answers 404 to those who may list the bucket, and 403 to others."""
+    (bucket,) = resources.of("AWS::S3::Bucket")
+    for part in ("Api", "PooldefaultConsumer", "CompletionFunction"):
+        rights = [(actions, on) for actions, on in statements(resources, part)]
+        assert (["s3:ListBucket"], [f"{{{bucket}.Arn}}"]) in rights
+
+
 def test_the_relay_is_invoked_for_changes_that_call_for_a_hint(resources: Any) -> None:
     (mapping,) = mappings_of(resources, "Workpool-relay")
     patterns = [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+
+    removal = {"OldImage": {"large": {"S": ["yes"]}}}  # Of a run with objects, and no other.
+    assert [it["dynamodb"] for it in patterns if it["eventName"] == ["REMOVE"]] == [removal]
+    assert len(patterns) <= 5  # As many as a mapping takes.
 
     def passes(event: str, old: str | None, new: str) -> bool:
         def fits(pattern: dict[str, Any]) -> bool:
@@ -397,6 +426,9 @@ def test_no_right_is_wider_than_one_thing_but_those_listed_with_a_reason(largest
                 wildcards |= {f"{action} on execution:*" for action in actions}
             elif resource.endswith(":event-source-mapping:*"):
                 wildcards |= {f"{action} on mapping:*" for action in actions}
+            elif re.fullmatch(r"\{StoragePayloads\w+\.Arn\}/\*", resource):
+                assert all(action.startswith("s3:") for action in actions)
+                wildcards.add("s3:* on the bucket's objects")
             elif resource.endswith("table/orders/index/*"):
                 assert all(action.startswith("dynamodb:") for action in actions)
                 wildcards.add("dynamodb:* on a deployer's table/index/*")
@@ -417,6 +449,7 @@ _WRITE = {*_READ, "dynamodb:PutItem", "dynamodb:UpdateItem"}
 _COUNT = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}
 _HINT = {"dynamodb:GetItem", "sqs:SendMessage", "states:StartExecution", "events:PutEvents"}
 _ANSWER = {"states:SendTaskFailure", "states:SendTaskSuccess"}
+_OBJECTS = {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
 _OPERATE = {
     "lambda:GetFunctionConcurrency",
     "lambda:PutFunctionConcurrency",
@@ -428,19 +461,29 @@ _OPERATE = {
 @pytest.mark.parametrize(
     ("part", "rights"),
     [
-        ("Submit", _WRITE),
-        ("Api", _WRITE | _LIST | _OPERATE | {"events:PutEvents", "lambda:InvokeFunction"}),
-        ("RelayFunction", _STREAM | _HINT | _COUNT | {"states:StopExecution"}),
+        ("Submit", _WRITE | {"s3:PutObject"}),
+        (
+            "Api",
+            _WRITE | _LIST | _OBJECTS | _OPERATE | {"events:PutEvents", "lambda:InvokeFunction"},
+        ),
+        ("RelayFunction", _STREAM | _HINT | _COUNT | {"states:StopExecution", "s3:DeleteObject"}),
         ("RelayRetry", _HINT),
         (
             "Sweeper",
-            _LIST | _COUNT | _HINT | _OPERATE | {"dynamodb:Scan", "dynamodb:DeleteItem"},
+            _LIST
+            | _COUNT
+            | _HINT
+            | _OPERATE
+            | {"dynamodb:Scan", "dynamodb:DeleteItem", "s3:ListBucket", "s3:DeleteObject"},
         ),
         ("Stats", _LIST),
         ("DeadLetters", _HINT | _ANSWER),
-        ("PooldefaultConsumer", _WRITE | _LIST | _ANSWER | {"sqs:SendMessage"}),
+        ("PooldefaultConsumer", _WRITE | _LIST | _OBJECTS | _ANSWER | {"sqs:SendMessage"}),
         ("PooldefaultRetrier", {"sqs:SendMessage"}),
-        ("CompletionFunction", _WRITE | _LIST | {"dynamodb:ConditionCheckItem", "sqs:SendMessage"}),
+        (
+            "CompletionFunction",
+            _WRITE | _LIST | _OBJECTS | {"dynamodb:ConditionCheckItem", "sqs:SendMessage"},
+        ),
     ],
 )
 def test_each_part_may_do_its_own_work_and_no_more(
@@ -506,6 +549,7 @@ def test_the_outputs_are_those_that_clients_are_promised(resources: Any) -> None
         "SubmitFunctionName",
         "RunsTableName",
         "StatsTableName",
+        "PayloadsBucketName",
         "EventBusName",
         "DashboardUrl",
         "DefaultQueueUrl",

@@ -69,6 +69,22 @@ def test_the_execution_that_is_stopped_is_the_one_that_waited(a_run: MakeRun) ->
     assert [run.execution_name() for run in hints.stop] == ["e1"]
 
 
+@pytest.mark.parametrize("old", STATES)
+@pytest.mark.parametrize("new", STATES)
+def test_objects_go_with_their_run_or_with_its_successor_of_the_same_id(
+    a_run: MakeRun, old: str, new: str
+) -> None:
+    if STATES[old] is None:
+        return
+    at = {"args_at": "a", "context_at": "c", "return_value_at": "r"}
+    before = a_run(**(STATES[old] or {}), **at)
+    after = None if STATES[new] is None else a_run(**STATES[new] or {})
+    hints = Hints()
+    hints.add(before, after)
+    same = after is not None and after.enqueued_at == before.enqueued_at
+    assert hints.delete == ([] if same else ["a", "c", "r"])
+
+
 def test_hints_of_one_batch_add_up_in_order(a_run: MakeRun) -> None:
     first, second = a_run(run_id="r1"), a_run(run_id="r2")
     hints = Hints()

@@ -7,13 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workpool.errors import InvalidRequest, PayloadTooLarge, WorkpoolError
-from workpool.request import OPTIONS, Request, is_pool_name, is_run_id, parse, parse_json
+from workpool.request import (
+    OPTIONS,
+    Request,
+    is_pool_name,
+    is_run_id,
+    is_too_deep,
+    parse,
+    parse_json,
+)
 from workpool.run import open_partition
 
 NOW_MS = 1_790_000_000_123
 DAY_MS = 24 * 3600 * 1000
 MAX_AHEAD_MS = 364 * DAY_MS
-MAX_BYTES = 125_000
+MAX_BYTES = 1_000_000
 LONE_SURROGATE = "\ud800"
 
 
@@ -200,11 +208,11 @@ def test_a_malformed_request_is_refused_with_its_first_mistake(body: Any, messag
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"args": {"a": "x" * (MAX_BYTES - 7)}}, "args must be at most 125000 bytes of JSON, got"),
-        ({"args": {"a": "ü" * (MAX_BYTES // 2)}}, "args must be at most 125000 bytes of JSON"),
+        ({"args": {"a": "x" * (MAX_BYTES - 7)}}, "args must be at most 1000000 bytes of JSON, got"),
+        ({"args": {"a": "ü" * (MAX_BYTES // 2)}}, "args must be at most 1000000 bytes of JSON"),
         (
             {"options": {"context": "x" * (MAX_BYTES - 1)}},
-            "options.context must be at most 125000 bytes of JSON, got 125001",
+            "options.context must be at most 1000000 bytes of JSON, got 1000001",
         ),
     ],
 )
@@ -357,21 +365,54 @@ def test_any_json_is_stored_or_refused_with_an_error_for_the_caller(body: Any) -
         json.dumps(run.to_item(), ensure_ascii=False).encode()
 
 
+def nested(depth: int, *, kind: type = list) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"x": value} if kind is dict else [value]
+    return value
+
+
 @pytest.mark.parametrize("field", ["args", "context"])
-def test_json_of_any_depth_is_stored_or_refused(field: str) -> None:
-    """Near the interpreter's limit one step of the check may pass and the next may not."""
-    for depth in [*range(sys.getrecursionlimit() - 150, sys.getrecursionlimit() + 50), 10_000]:
-        nested: Any = 1
-        for _ in range(depth):
-            nested = [nested]
-        body: dict[str, Any] = {"action": "a.b"}
-        body |= {"args": {"x": nested}} if field == "args" else {"options": {"context": nested}}
-        try:
+def test_json_is_stored_to_a_depth_of_200_and_refused_beyond(field: str) -> None:
+    """Also near the interpreter's own limit, where one step may pass and the next may not."""
+    limit = sys.getrecursionlimit()
+    for depth in [1, 200, 201, *range(limit - 150, limit + 50), 10_000]:
+        options = {"context": nested(depth)} if field == "context" else {}
+        args = nested(depth, kind=dict) if field == "args" else {}
+        body = {"action": "a.b", "args": args, "options": options}
+        if depth <= 200:
             parse(body)
-        except InvalidRequest as refused:
-            assert "must be JSON: nested too deeply" in str(refused)
-        else:
-            assert depth < 10_000
+            continue
+        with pytest.raises(InvalidRequest, match=f"{field} must be nested at most 200 deep"):
+            parse(body)
+
+
+def test_what_is_wide_is_not_deep() -> None:
+    assert not is_too_deep([[1, {"a": []}, ()] for _ in range(1000)])
+    assert not is_too_deep("[" * 1000)
+    assert is_too_deep([1, *[2] * 10, {"a": nested(199, kind=dict)}])
+
+
+def test_a_body_that_lambda_would_not_take_is_refused_with_size_and_limit() -> None:
+    for body in (b"[" + b" " * 6_000_000, '"' + "ü" * 3_000_000):
+        with pytest.raises(PayloadTooLarge, match="at most 6000000 bytes, got 6000001"):
+            parse_json(body)
+    assert parse_json('"' + "x" * 5_999_998 + '"') == "x" * 5_999_998
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"args": {"a": "ü" * 62_496 + "xxx"}}, "args"),
+        ({"options": {"context": "ü" * 62_499 + "xxx"}}, "options.context"),
+    ],
+)
+def test_what_stays_in_a_callers_transaction_has_a_bound_of_its_own(body: Any, field: str) -> None:
+    message = f"{field} must be at most 125000 bytes of JSON in a transaction, .* got 125003; `run`"
+    with pytest.raises(PayloadTooLarge, match=message):
+        parse({"action": "jobs.work"} | body).check_item()
+    largest = {"args": {"a": "x" * 124_992}, "options": {"context": "x" * 124_998}}
+    parse({"action": "jobs.work"} | largest).check_item()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +80,30 @@ FULL_RUN = Run(
     completion_error="bang",
     expires_at=1_790_086_402,
 )
+# What is different where payloads are objects.
+LARGE_ITEM = {
+    **{
+        name: value for name, value in FULL_ITEM.items() if name not in ("args", "context", "error")
+    },
+    "argsAt": {"S": "emails/r1/w1-args"},
+    "contextAt": {"S": "emails/r1/w1-context"},
+    "returnValueAt": {"S": "emails/r1/c1-result"},
+    "returnValueBytes": {"N": "16000000"},
+    "large": {"S": "yes"},
+}
+del LARGE_ITEM["returnValue"]
+LARGE_RUN = replace(
+    FULL_RUN,
+    args=None,
+    context=None,
+    error=None,
+    return_value=None,
+    args_at="emails/r1/w1-args",
+    context_at="emails/r1/w1-context",
+    return_value_at="emails/r1/c1-result",
+    return_value_bytes=16_000_000,
+    large="yes",
+)
 LEAST_ITEM = {
     "run": {"S": "default#r1"},
     "v": {"N": "1"},
@@ -97,6 +122,17 @@ def test_an_item_of_version_1_reads() -> None:
 
 def test_a_run_is_still_written_as_version_1() -> None:
     assert FULL_RUN.to_item() == FULL_ITEM
+
+
+def test_a_run_names_the_objects_of_its_large_payloads() -> None:
+    assert Run.from_item(LARGE_ITEM) == LARGE_RUN
+    assert LARGE_RUN.to_item() == LARGE_ITEM
+    assert LARGE_RUN.objects == [
+        "emails/r1/w1-args",
+        "emails/r1/w1-context",
+        "emails/r1/c1-result",
+    ]
+    assert FULL_RUN.objects == []
 
 
 def test_a_new_run_stores_only_what_it_has(a_run: MakeRun) -> None:

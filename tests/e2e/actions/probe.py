@@ -48,6 +48,12 @@ def refuse(ctx: ActionContext, args: dict[str, Any]) -> None:
 
 
 @action
+def swell(ctx: ActionContext, args: dict[str, Any]) -> str:
+    """Answers a value of so many bytes of JSON."""
+    return "x" * (args["bytes"] - 2)
+
+
+@action
 def crash(ctx: ActionContext, args: dict[str, Any]) -> str:
     """Ends its process on the first attempt."""
     _write(ctx, "start")

@@ -38,6 +38,12 @@ def settled(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> lis
 
 
 @completion
+def weighed(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> None:
+    """Writes how large the context and the value are that it is told."""
+    _write(ctx, f"{len(context)} {len(result['returnValue'])}")
+
+
+@completion
 def dies_once(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> list[dict[str, Any]]:
     """Its process ends in the middle of the first call."""
     seen = _ledger.query(
