@@ -7,7 +7,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from workpool import pool_row
 from workpool.settings import pools
-from workpool.stats import log_stats, oldest_due_ms
+from workpool.stats import log_stats, oldest_due_ms, parked
 
 WEDGED_MS = 15 * 60 * 1000
 """A pool is wedged when something is due for so long, nothing ends, and it is not paused."""
@@ -30,6 +30,7 @@ def handler(event: Any, context: Any) -> None:
             ("PermanentFailureRate", MetricUnit.NoUnit, found["recentPermanentFailureRate"]),
             ("JobAverageMs", MetricUnit.Milliseconds, found["recentJobAverageMs"]),
             ("Wedged", MetricUnit.Count, int(wedged)),
+            ("Parked", MetricUnit.Count, parked(pool.name)),
         ):
             metrics.add_metric(name=name, unit=unit, value=value)
         metrics.flush_metrics()

@@ -39,9 +39,9 @@ PICTURE_WIDTH = 100
 app = typer.Typer(
     name="workpool",
     help="Run idempotent actions until they complete, and operate their pools.",
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 mistyped, 3 a run did not succeed "
-    "(wait, run --wait), 4 the time was up, 130 Ctrl-C. The stack is found by --stack, --profile "
-    "and --region, else by the environment (on the local AWS: . .local/env).",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 mistyped, 3 a run that was waited for did "
+    "not succeed, 4 the time was up, 130 Ctrl-C.\n\nThe stack is found by the options of each "
+    "command, else by the environment; on the local AWS: . .local/env",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -117,7 +117,7 @@ def run(
         str | None, Argument(metavar="ACTION", help="<module>.<function>, or lambda:<name>.")
     ] = None,
     args: Annotated[
-        str, Argument(metavar="[ARGS]", help="A JSON object, @file, or - for standard input.")
+        str, Argument(metavar="ARGS", help="A JSON object, @file, or - for standard input.")
     ] = "{}",
     max_retries: Annotated[int | None, Option(help="Attempts after the first.")] = None,
     initial_backoff_ms: Annotated[float | None, Option(help="Before the first retry.")] = None,
@@ -184,7 +184,10 @@ def status(
         str | None, Option(help="Also these of one run: args,context,attempts.")
     ] = None,
 ) -> None:
-    """Show runs. Exit code 1 if the pool does not know one (any more)."""
+    """Show runs.
+
+    Exit code 1 if the pool does not know one (any more).
+    """
     ids = given.run_ids(run_ids)
     asked = [it for it in (include or "").split(",") if it]
     if asked and len(ids) > 1:
@@ -198,7 +201,10 @@ def status(
 
 @command
 def wait(call: Call, run_ids: RunIds, timeout: Timeout = None) -> None:
-    """Wait until runs have ended. Exit code 3 if one did not succeed, 4 if the time was up."""
+    """Wait until runs have ended.
+
+    Exit code 3 if one did not succeed, 4 if the time was up.
+    """
     _wait(call, given.run_ids(run_ids), timeout)
 
 
@@ -245,7 +251,10 @@ def _show(call: Call, found: Sequence[RunStatus]) -> None:
 
 @command
 def cancel(call: Call, run_ids: RunIds) -> None:
-    """Cancel runs, and show them after it. What runs is not interrupted."""
+    """Cancel runs, and show them after it.
+
+    An action that runs is not interrupted.
+    """
     ids = given.run_ids(run_ids)
     found = []
     with _progress("canceled", len(ids)) as advance:
@@ -261,7 +270,10 @@ def cancel_all(
     yes: Annotated[bool, Option("--yes", "-y", help="Do not ask, as a terminal is.")] = False,
     wait: Annotated[bool, Option("--wait", help="Until all of them are canceled.")] = False,
 ) -> None:
-    """Cancel every run of the pool that is open now, and none that comes later."""
+    """Cancel every run that is open now.
+
+    None that is submitted later, and no action that runs is interrupted.
+    """
     pending = call.pool.stats()["pending"]
     if sys.stdin.isatty() and not yes:
         typer.confirm(f"Cancel the {pending} open runs of pool {call.pool.pool}?", abort=True)
@@ -294,7 +306,7 @@ def runs(
     ] = None,
     limit: Annotated[int, Option(min=0, help="At most so many; 0 is all.")] = 20,
 ) -> None:
-    """List the pool's open runs, oldest first, or those of a kind."""
+    """List open runs, oldest first, or those of a kind."""
     found = list(islice(call.pool.runs(kind), limit or None))
     table = view.runs(found, clock.now_ms())
     call.answer({"runs": [it.shape() for it in found]}, table if found else "none")
@@ -302,7 +314,10 @@ def runs(
 
 @command
 def pools(call: Call) -> None:
-    """List the pools: their limits, whether they are paused, messages that were given up."""
+    """List the pools.
+
+    Their limits, whether they are paused, and how many messages were given up.
+    """
     found = call.pool.pools()
     call.answer({"pools": found}, view.pools(found))
 
@@ -323,7 +338,10 @@ def resume(call: Call) -> None:
 def scale(
     call: Call, max_parallelism: Annotated[int, Argument(metavar="N", help="1 to 1000.")]
 ) -> None:
-    """Change maxParallelism, until cdk.json's value changes; interrupts nothing."""
+    """Change maxParallelism, until cdk.json's value changes.
+
+    Nothing that runs is interrupted.
+    """
     _changed(call, call.pool.scale(max_parallelism))
 
 
@@ -335,7 +353,7 @@ def _changed(call: Call, pool: dict[str, Any]) -> None:
 def redrive(
     call: Call,
     run_ids: Annotated[
-        list[str] | None, Argument(metavar="[RUN_ID]...", help="- reads them; none is all.")
+        list[str] | None, Argument(metavar="RUN_ID...", help="`-` reads them; none is all.")
     ] = None,
 ) -> None:
     """Call the completion handlers of parked runs again."""
@@ -362,7 +380,10 @@ def tail(
         Path | None, Option(metavar="FILE", help="Where to save the last look as an SVG.")
     ] = None,
 ) -> None:
-    """Watch a pool: live on a terminal, a line a look elsewhere, an object a look with --json."""
+    """Watch a pool.
+
+    Live on a terminal, a line a look elsewhere, an object a look with --json.
+    """
     its = Tail(call.pool)
     with _live(call, its) as show:
         for number in range(sys.maxsize):

@@ -11,6 +11,9 @@ WINDOWS = 60
 OLDEST_LOOKED_AT = 25
 """Keys per partition of the open index: runs whose completion is due stand between the pending."""
 
+PARKED_COUNTED = 100
+"""Keys per partition: there should be none, and more is not news."""
+
 
 def stats(pool: str) -> dict[str, Any]:
     """The statistics of a deployed pool. Rates are 0 where there is nothing to divide by.
@@ -67,6 +70,11 @@ def oldest_due_ms(pool: str) -> int:
         if run.kind in ("enqueued", "scheduled") and run.due <= now
     ]
     return now - min(due) if due else 0
+
+
+def parked(pool: str) -> int:
+    """Runs whose completion is parked; counted up to a hundred per partition of the index."""
+    return len(store.open_keys(pool, parked=True, limit=PARKED_COUNTED))
 
 
 def width_ms(window_ms: int) -> int:

@@ -27,7 +27,7 @@ POOLS = {
     "one": {"maxParallelism": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     **{
         name: {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]}
-        for name in ("scaled", "listed", "paused", "canceled")
+        for name in ("scaled", "listed", "paused", "canceled", "cli", "emails", "wedged")
     },
     "counted": {"maxParallelism": 10, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
     "bulk": {"maxParallelism": 20, "actionTimeoutSeconds": 3},

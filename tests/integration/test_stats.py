@@ -467,6 +467,7 @@ IDLE = {
     "PermanentFailureRate": 0,
     "JobAverageMs": 0,
     "Wedged": 0,
+    "Parked": 0,
 }
 
 
@@ -487,6 +488,7 @@ def test_what_is_published_is_what_the_statistics_say(world, published, ended) -
         "PermanentFailureRate": 1,
         "JobAverageMs": 700,
         "Wedged": 0,
+        "Parked": 0,
     }
 
 

@@ -131,7 +131,9 @@ def _slots(look: Look) -> Table:
     rows.add_row("slots in use", f"{used}/{limit}", ProgressBar(total=limit, completed=used))
     for kind in ("enqueued", "scheduled"):
         style = view.STYLES[kind]
-        bar = ProgressBar(total=seen, completed=kinds[kind], complete_style=style)
+        bar = ProgressBar(
+            total=seen, completed=kinds[kind], complete_style=style, finished_style=style
+        )
         rows.add_row(Text(kind, style=style), str(kinds[kind]), bar)
     letters = look.pool["deadLetters"]
     rows.add_row("dead letters", Text(str(letters), style="bold red" if letters else ""), "")

@@ -177,5 +177,5 @@ def told_stats(them: Mapping[str, Any]) -> dict[str, str]:
 def _table(*heads: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for head in heads:
-        table.add_column(head, no_wrap=head != "about", overflow="fold")
+        table.add_column(head, no_wrap=True, overflow="ellipsis" if head == "about" else "fold")
     return table
