@@ -243,7 +243,10 @@ def _show(call: Call, found: Sequence[RunStatus]) -> None:
     if len(found) == 1:
         call.answer(found[0].shape(), view.about(found[0], now))
     else:
-        call.answer({"statuses": [it.shape() for it in found]}, view.runs(found, now))
+        call.answer(
+            {"statuses": [it.shape() for it in found]},
+            view.runs(found, now, expand=call.out.is_terminal),
+        )
     unknown = [it.run_id for it in found if it.kind == "unknown"]
     if unknown:
         raise Stop("UnknownRun", f"pool {call.pool.pool!r} knows no run {unknown[0]!r} (any more)")
@@ -308,7 +311,7 @@ def runs(
 ) -> None:
     """List open runs, oldest first, or those of a kind."""
     found = list(islice(call.pool.runs(kind), limit or None))
-    table = view.runs(found, clock.now_ms())
+    table = view.runs(found, clock.now_ms(), expand=call.out.is_terminal)
     call.answer({"runs": [it.shape() for it in found]}, table if found else "none")
 
 

@@ -77,13 +77,13 @@ class Tail:
 
     def picture(self, look: Look) -> RenderableType:
         """The pool and its numbers above, then the oldest open runs, then what just ended."""
-        waiting = view.runs(look.runs[:OLDEST_SHOWN], look.at_ms)
+        waiting = view.runs(look.runs[:OLDEST_SHOWN], look.at_ms, expand=True)
         del self._ended[:-ENDED_SHOWN]
         return Group(
             Panel(_numbers(look), title=Text(f"pool {look.pool['name']}")),
             Panel(waiting if look.runs else Text("none", style="dim"), title="Open, oldest first"),
             Panel(
-                view.runs(reversed(self._ended), look.at_ms)
+                view.runs(reversed(self._ended), look.at_ms, expand=True)
                 if self._ended
                 else Text("nothing since this began", style="dim"),
                 title="Ended, newest first",

@@ -100,22 +100,35 @@ def _ago(ms: int, now_ms: int) -> str:
 
 
 def _ahead(ms: int, now_ms: int) -> str:
-    return f"{clock_time(ms)}, " + (f"in {span(ms - now_ms)}" if ms > now_ms else "due")
+    return f"{clock_time(ms)}, {_when(ms, now_ms)}"
 
 
-def runs(them: Iterable[RunStatus], now_ms: int) -> Table:
-    """Runs as a table, one a line."""
-    table = _table("run", "state", "action", "retries", "age", "about")
+def _when(ms: int, now_ms: int) -> str:
+    return f"in {span(ms - now_ms)}" if ms > now_ms else "due"
+
+
+def runs(them: Iterable[RunStatus], now_ms: int, *, expand: bool = False) -> Table:
+    """Runs as a table, one a line; `age` is how old it is, or was at its end. With `expand` it is
+    as wide as the terminal, and what is told last is cut there."""
+    table = _table("run", "state", "action", "retries", "age")
+    table.expand = expand
+    table.add_column("about", no_wrap=True, overflow="ellipsis", ratio=1)
     for it in them:
         table.add_row(
             Text(it.run_id),
             Text(state(it), style=STYLES[state(it)]),
             Text(plain(it.action or "")),
             str(it.retries if it.retries is not None else ""),
-            span(max(0, now_ms - it.enqueued_at)) if it.enqueued_at is not None else "",
+            _age(it, now_ms),
             Text(plain(_about(it, now_ms))),
         )
     return table
+
+
+def _age(status: RunStatus, now_ms: int) -> str:
+    if status.enqueued_at is None:
+        return ""
+    return span(max(0, (status.finished_at or now_ms) - status.enqueued_at))
 
 
 def _about(status: RunStatus, now_ms: int) -> str:
@@ -126,7 +139,7 @@ def _about(status: RunStatus, now_ms: int) -> str:
         if status.completion_error
         else "",
         error or "",
-        f"in {span(max(0, status.next_run - now_ms))}" if status.next_run else "",
+        _when(status.next_run, now_ms) if status.next_run else "",
         status.annotation or "",
     ]
     return "; ".join(it for it in told if it)
@@ -177,5 +190,5 @@ def told_stats(them: Mapping[str, Any]) -> dict[str, str]:
 def _table(*heads: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for head in heads:
-        table.add_column(head, no_wrap=True, overflow="ellipsis" if head == "about" else "fold")
+        table.add_column(head, no_wrap=True, overflow="fold")
     return table
