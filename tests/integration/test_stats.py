@@ -526,3 +526,24 @@ def test_what_starts_later_or_runs_is_not_due(world, published) -> None:
     world.tick(60 * 60)
     metrics = published()["default"]
     assert (metrics["Wedged"], metrics["OldestDue"], metrics["OldestPending"]) == (0, 0, 3_600_000)
+
+
+def test_parked_completions_are_counted_until_they_are_redriven(world, published) -> None:
+    from workpool import store
+    from workpool.redrive import redrive
+
+    for name in ("r1", "r2"):
+        run = world.a_run(
+            run_id=name,
+            kind="completed",
+            result="success",
+            finished_at=NOW,
+            on_complete="jobs.done",
+            completion="pending",
+            completion_claim="c",
+        )
+        store.park_completion(world.put(run), error="no such account")
+    metrics = published()
+    assert (metrics["default"]["Parked"], metrics["other"]["Parked"]) == (2, 0)
+    redrive("default", ["r1"])
+    assert published()["default"]["Parked"] == 1
