@@ -73,6 +73,7 @@ class WorkpoolStack(Stack):
             source=functions,
             pools=config.pools,
             reserved=config.reserved_concurrency,
+            tracing=config.tracing,
             environment={
                 "WORKPOOL_STACK": config.stack_name,
                 "WORKPOOL_RUNS_TABLE": storage.runs.table_name,
@@ -98,6 +99,7 @@ class WorkpoolStack(Stack):
                 lambdas=lambdas,
                 config=pool,
                 reserved=config.reserved_concurrency,
+                tracing=config.tracing,
             )
             for pool in config.pools
         ]

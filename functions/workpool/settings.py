@@ -92,6 +92,7 @@ class Pool:
     reserved: bool
     """Whether the function's reserved concurrency enforces maxParallelism."""
     lambda_actions: frozenset[str]
+    tracing: bool = False
 
 
 @cache
@@ -132,6 +133,7 @@ def pools() -> dict[str, Pool]:
             max_parallelism=deployed["maxParallelism"],
             reserved=deployed.get("reservedConcurrency", True),
             lambda_actions=frozenset(deployed["lambdaActions"]),
+            tracing=deployed.get("tracing", False),
         )
         for name, deployed in json.loads(POOLS_FILE.read_text()).items()
     }

@@ -507,3 +507,15 @@ def test_no_account_region_or_partition_is_written_into_the_template(resources: 
 
 def test_the_same_checkout_gives_the_same_template(resources: Any, make_resources: Any) -> None:
     assert make_resources({}).template == resources.template
+
+
+def test_tracing_is_on_for_every_function_and_machine_or_for_none(
+    resources: Any, make_resources: Any
+) -> None:
+    machine = "AWS::StepFunctions::StateMachine"
+    traced = make_resources({"tracing": True})
+    assert {it["TracingConfig"]["Mode"] for it in traced.of(FUNCTION).values()} == {"Active"}
+    assert all(it["TracingConfiguration"]["Enabled"] for it in traced.of(machine).values())
+    assert all("TracingConfig" not in it for it in resources.of(FUNCTION).values())
+    assert all("TracingConfiguration" not in it for it in resources.of(machine).values())
+    assert "xray" not in json.dumps(resources.template)

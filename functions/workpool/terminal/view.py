@@ -1,6 +1,7 @@
 """How runs and pools look on a terminal. What others wrote (names, annotations, errors) is shown
 without its control characters."""
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -85,14 +86,18 @@ def _facts(status: RunStatus, now_ms: int) -> Iterable[tuple[str, object]]:
         "enqueued": status.enqueued_at and _ago(status.enqueued_at, now_ms),
         "next run": status.next_run and _ahead(status.next_run, now_ms),
         "finished": status.finished_at and _ago(status.finished_at, now_ms),
-        "value": (status.result or {}).get("returnValue"),
+        "value": _json((status.result or {}).get("returnValue")),
         "error": (status.result or {}).get("error"),
         "completion": status.completion,
         "its error": status.completion_error,
-        "args": status.args,
-        "context": status.context,
+        "args": _json(status.args),
+        "context": _json(status.context),
     }
     return ((name, fact) for name, fact in facts.items() if fact is not None)
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _ago(ms: int, now_ms: int) -> str:
