@@ -7,100 +7,27 @@ Exit codes: 0 done, 1 refused or failed, 2 mistyped, 3 a run that was waited for
 4 the time was up, 130 Ctrl-C.
 """
 
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from inspect import Signature, signature
-from io import StringIO
-from itertools import islice
+from collections.abc import Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer import Argument, Option
 
 from workpool import clock
-from workpool.client import POLL_SECONDS, IdempotentWorkpool, RunStatus
+from workpool.client import POLL_SECONDS, RunStatus
 from workpool.errors import WorkpoolError
 from workpool.terminal import failure, given, view
+from workpool.terminal.call import Call, app, command
 from workpool.terminal.failure import NOT_SUCCEEDED, TIMED_OUT, Stop
-from workpool.terminal.tail import Look, Tail, line
+from workpool.terminal.tail import Tail
+from workpool.terminal.view import progress
 
 CHUNK = 100
 """Runs in one request, where progress is shown."""
-
-PICTURE_WIDTH = 100
-
-app = typer.Typer(
-    name="workpool",
-    help="Run idempotent actions until they complete, and operate their pools.",
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 mistyped, 3 a run that was waited for did "
-    "not succeed, 4 the time was up, 130 Ctrl-C.\n\nThe stack is found by the options of each "
-    "command, else by the environment; on the local AWS: . .local/env",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-
-
-class Call:
-    """One call of a command: the pool that is meant, and where the answer goes."""
-
-    def __init__(
-        self,
-        *,
-        pool: Annotated[
-            str,
-            Option("--pool", "-p", help="Which pool.", autocompletion=lambda: _pool_names()),
-        ] = "default",
-        as_json: Annotated[bool, Option("--json", help="Answer in JSON.")] = False,
-        stack: Annotated[
-            str | None,
-            Option(envvar="WORKPOOL_STACK", help="Which stack.", rich_help_panel="Where"),
-        ] = None,
-        profile: Annotated[
-            str | None, Option(help="Which AWS profile.", rich_help_panel="Where")
-        ] = None,
-        region: Annotated[
-            str | None,
-            Option(
-                envvar=["AWS_REGION", "AWS_DEFAULT_REGION"],
-                help="Which AWS region.",
-                rich_help_panel="Where",
-            ),
-        ] = None,
-    ) -> None:
-        self.pool = IdempotentWorkpool(pool, stack=stack, profile=profile, region=region)
-        self.as_json = as_json
-        self.out = view.console()
-
-    def answer(self, shape: Any, *seen: RenderableType) -> None:
-        """Print what a machine reads, or what a person does."""
-        if self.as_json:
-            print(json.dumps(shape, indent=2 if sys.stdout.isatty() else None), flush=True)
-        else:
-            self.out.print(*seen, sep="\n")
-
-
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a function a command: it takes a Call, and the command the options of one."""
-    everywhere = signature(Call).parameters
-    own = list(signature(function).parameters.values())[1:]
-
-    def called(**typed: Any) -> None:
-        function(Call(**{name: typed.pop(name) for name in everywhere}), **typed)
-
-    called.__doc__ = function.__doc__
-    called.__signature__ = Signature([*own, *everywhere.values()])  # type: ignore[attr-defined]
-    called.__annotations__ = {it.name: it.annotation for it in (*own, *everywhere.values())}
-    app.command(function.__name__.replace("_", "-"))(called)
-    return function
-
 
 RunIds = Annotated[
     list[str], Argument(metavar="RUN_ID...", help="`-` reads them from standard input.")
@@ -164,7 +91,7 @@ def run(
 
 def _run_batch(call: Call, requests: Sequence[Any]) -> None:
     answers: list[str | WorkpoolError] = []
-    with _progress("submitted", len(requests)) as advance:
+    with progress("submitted", len(requests)) as advance:
         for start in range(0, len(requests), CHUNK):
             answers += call.pool.run_batch(requests[start : start + CHUNK])
             advance(len(answers))
@@ -212,7 +139,7 @@ def _wait(call: Call, run_ids: Sequence[str], timeout: str | None) -> None:
     give_up = None if timeout is None else time.monotonic() + given.duration_ms(timeout) / 1000
     ended: dict[str, RunStatus] = {}
     left, (pause, longest) = list(run_ids), POLL_SECONDS
-    with _progress("ended", len(run_ids)) as advance:
+    with progress("ended", len(run_ids)) as advance:
         while True:
             looked = call.pool.status_batch(left)
             ended |= {it.run_id: it for it in looked if it.ended or it.kind == "unknown"}
@@ -260,7 +187,7 @@ def cancel(call: Call, run_ids: RunIds) -> None:
     """
     ids = given.run_ids(run_ids)
     found = []
-    with _progress("canceled", len(ids)) as advance:
+    with progress("canceled", len(ids)) as advance:
         for run_id in ids:
             found.append(call.pool.cancel(run_id))
             advance(len(found))
@@ -282,7 +209,7 @@ def cancel_all(
         typer.confirm(f"Cancel the {pending} open runs of pool {call.pool.pool}?", abort=True)
     call.pool.cancel_all()
     if wait:
-        with _progress("canceled", pending) as advance:
+        with progress("canceled", pending) as advance:
             while "cancelingBefore" in _pool(call):
                 advance(max(0, pending - call.pool.stats()["pending"]))
                 time.sleep(1)
@@ -362,14 +289,14 @@ def redrive(
     """Call the completion handlers of parked runs again."""
     ids = given.run_ids(run_ids or [])
     redriven = 0
-    with _progress("redriven", len(ids) or None) as advance:
+    with progress("redriven", len(ids) or None) as advance:
         if ids:
             for start in range(0, len(ids), CHUNK):
                 redriven += call.pool.redrive(ids[start : start + CHUNK])
                 advance(start + CHUNK)
         else:
-            while count := call.pool.redrive():
-                redriven += count
+            while more := call.pool.redrive():
+                redriven += more
                 advance(redriven)
     call.answer({"redriving": redriven}, f"{redriven} handlers are called again")
 
@@ -388,57 +315,18 @@ def tail(
     Live on a terminal, a line a look elsewhere, an object a look with --json.
     """
     its = Tail(call.pool)
-    with _live(call, its) as show:
-        for number in range(sys.maxsize):
-            look = its.look()
-            show(look)
-            if number + 1 == looks:
+    with its.shown(call.out, as_json=call.as_json) as show:
+        for number in count(1):
+            show(look := its.look())
+            if number == looks:
                 break
             time.sleep(interval)
     if picture is not None:
-        recorder = Console(record=True, file=StringIO(), width=PICTURE_WIDTH, force_terminal=True)
-        recorder.print(its.picture(look))
-        recorder.save_svg(str(picture), title=f"workpool tail -p {call.pool.pool}")
-
-
-@contextmanager
-def _live(call: Call, its: Tail) -> Iterator[Callable[[Look], None]]:
-    """How a look is shown."""
-    if call.as_json:
-        yield lambda look: print(json.dumps(look.shape()), flush=True)
-    elif not call.out.is_terminal:
-        yield lambda look: print(line(look), flush=True)
-    else:
-        with Live(console=call.out, auto_refresh=False, screen=True) as live:
-            yield lambda look: live.update(its.picture(look), refresh=True)
+        its.save(look, picture)
 
 
 def _pool(call: Call) -> dict[str, Any]:
     return next(it for it in call.pool.pools() if it["name"] == call.pool.pool)
-
-
-def _pool_names() -> list[str]:
-    """For the shell's completion, of the stack that the environment names."""
-    try:
-        return [it["name"] for it in IdempotentWorkpool().pools()]
-    except Exception:  # A completion that fails completes nothing.
-        return []
-
-
-@contextmanager
-def _progress(done: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar for what may take long, on a terminal alone, and not on standard output."""
-    console = view.console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal or total == 1,
-    ) as bar:
-        task = bar.add_task(done, total=total)
-        yield lambda completed: bar.update(task, completed=completed)
 
 
 def main() -> None:

@@ -3,13 +3,18 @@
 A look costs four or five requests, whatever the pool holds: it sees the oldest open runs only.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -25,6 +30,9 @@ SEEN = 100
 
 OLDEST_SHOWN = 8
 ENDED_SHOWN = 6
+
+WIDTH = 100
+"""Of a saved picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +98,23 @@ class Tail:
             ),
             Text(f"{view.clock_time(look.at_ms)}  Ctrl-C ends it", style="dim"),
         )
+
+    @contextmanager
+    def shown(self, console: Console, *, as_json: bool) -> Iterator[Callable[[Look], None]]:
+        """How looks are shown: a live picture, or a line each where there is no terminal."""
+        if as_json:
+            yield lambda look: print(json.dumps(look.shape()), flush=True)
+        elif not console.is_terminal:
+            yield lambda look: print(line(look), flush=True)
+        else:
+            with Live(console=console, auto_refresh=False, screen=True) as live:
+                yield lambda look: live.update(self.picture(look), refresh=True)
+
+    def save(self, look: Look, path: Path) -> None:
+        """The picture of a look as an SVG."""
+        recorder = Console(record=True, file=StringIO(), width=WIDTH, force_terminal=True)
+        recorder.print(self.picture(look))
+        recorder.save_svg(str(path), title=f"workpool tail -p {self._pool.pool}")
 
 
 def line(look: Look) -> str:

@@ -2,11 +2,13 @@
 without its control characters."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -197,3 +199,19 @@ def _table(*heads: str) -> Table:
     for head in heads:
         table.add_column(head, no_wrap=True, overflow="fold")
     return table
+
+
+@contextmanager
+def progress(done: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar for what may take long, on a terminal alone, and not on standard output."""
+    terminal = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=terminal,
+        transient=True,
+        disable=not terminal.is_terminal or total == 1,
+    ) as bar:
+        task = bar.add_task(done, total=total)
+        yield lambda completed: bar.update(task, completed=completed)
