@@ -52,7 +52,11 @@ def _of_pool(pool: Pool) -> list[cloudwatch.IWidget]:
         value=pool.config.max_parallelism, label="maxParallelism, as deployed"
     )
     return [
-        _graph("Pending", [metrics.own(name, "Pending")]),
+        _graph(
+            "Pending; age of the queue's oldest message (s)",
+            [metrics.own(name, "Pending")],
+            right=[metrics.oldest(pool.work)],
+        ),
         _graph(
             "Oldest pending, oldest due (ms)",
             [metrics.own(name, "OldestPending"), metrics.own(name, "OldestDue")],

@@ -409,6 +409,14 @@ def test_the_oldest_pending_is_found_behind_many_runs_whose_completion_is_due(wo
     assert stats.stats("default")["oldestPending"] == 3000
 
 
+@pytest.mark.xfail(strict=True, reason="only the oldest 25 keys of a partition are looked at")
+def test_a_due_run_is_found_behind_many_that_are_scheduled_for_later(world) -> None:
+    later = {"kind": "scheduled", "due": NOW + 24 * 60 * MINUTE, "enqueued_at": NOW - 9000}
+    world.put_many(world.a_run(run_id=f"r{n}", **later) for n in range(26))
+    world.put(world.a_run(run_id="waits", enqueued_at=NOW - 3000, due=NOW - 3000))
+    assert stats.oldest_due_ms("default") == 3000
+
+
 def test_reading_them_takes_no_more_requests_for_more_runs(world) -> None:
     world.put(world.a_run())
     stats.stats("default")
