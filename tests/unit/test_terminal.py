@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from workpool.cli import app
 from workpool.client import RunStatus
 from workpool.terminal import given, view
 from workpool.terminal.given import Mistake
@@ -94,6 +96,16 @@ def test_what_others_wrote_steers_no_terminal() -> None:
 )
 def test_a_span_is_short(ms, shown) -> None:
     assert view.span(ms) == shown
+
+
+def test_the_help_of_every_command_tells_its_options() -> None:
+    names = [it.name for it in app.registered_commands]
+    assert len(names) == 13
+    for name in names:
+        told = CliRunner().invoke(app, [str(name), "-h"], env={"COLUMNS": "120"})
+        assert told.exit_code == 0
+        for option in ("--json", "--pool", "--stack", "--profile", "--region"):
+            assert option in told.output, name
 
 
 def test_no_function_loads_a_terminal() -> None:
