@@ -1,19 +1,21 @@
 """The alarms: each on one plain metric, and each means that a person should look.
 
-A hop that gives something up has one, and so has the sweeper for whatever it had to repeat.
-Sent to the topic of `alarmTopicArn`, if there is one.
+What each means and what to do stands in docs/runbooks.md, under the heading that its description
+names. Sent to the topic of `alarmTopicArn`, if there is one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from aws_cdk.aws_cloudwatch_actions import SnsAction
 from constructs import Construct
 
-PERIOD = Duration.minutes(5)
+from infra import metrics
+from infra.names import Names
+from infra.pool import Pool
 
 
 class Alarms(Construct):
@@ -22,48 +24,124 @@ class Alarms(Construct):
         scope: Construct,
         construct_id: str,
         *,
+        names: Names,
+        pools: Sequence[Pool],
         dead_letters: Mapping[str, sqs.Queue],
-        pools: list[str],
+        stream: sqs.Queue,
+        parked: sqs.Queue,
+        functions: Mapping[str, lambda_.Function],
         topic_arn: str | None,
     ) -> None:
-        """`dead_letters`: by what it means that something lies there."""
+        """`dead_letters` and `functions` are the shared parts', by part; `stream` holds the
+        positions that the relay gave up, `parked` what nobody can read of the shared queues."""
         super().__init__(scope, construct_id)
-        topic = sns.Topic.from_topic_arn(self, "Topic", topic_arn) if topic_arn else None
-        for number, (meaning, queue) in enumerate(dead_letters.items()):
+        self._names = names
+        self._topic = sns.Topic.from_topic_arn(self, "Topic", topic_arn) if topic_arn else None
+        self.of_pools = {pool.config.name: self._of_pool(pool) for pool in pools}
+        self.of_parts = [
+            *(
+                self._alarm(
+                    f"dead-letters-of-{part}",
+                    "dead-letters-of-parts",
+                    f"Messages of {part} were received too often, or could not be delivered",
+                    metrics.waiting(queue),
+                )
+                for part, queue in dead_letters.items()
+            ),
             self._alarm(
-                f"DeadLetters{number}",
-                meaning,
-                queue.metric_approximate_number_of_messages_visible(
-                    period=PERIOD, statistic="Maximum"
-                ),
-                topic,
-            )
-        for pool in pools:
+                "parked-messages-of-parts",
+                "parked-messages",
+                "Messages of the shared queues that this version cannot read",
+                metrics.waiting(parked),
+            ),
             self._alarm(
-                f"HintsRepeated-{pool}",
-                f"Pool {pool}: hints were lost, and the sweeper repeated them",
-                cloudwatch.Metric(
-                    namespace="Workpool",
-                    metric_name="HintsRepeated",
-                    dimensions_map={"Pool": pool},
-                    period=PERIOD,
-                    statistic="Sum",
+                "relay-stream",
+                "relay-stream",
+                "The relay gave up on a part of the stream",
+                metrics.waiting(stream),
+            ),
+            *(
+                self._alarm(
+                    f"{part}-errors",
+                    "errors",
+                    f"The function {names.part(part)} failed",
+                    metrics.errors(function),
+                )
+                for part, function in functions.items()
+            ),
+        ]
+
+    def _of_pool(self, pool: Pool) -> list[cloudwatch.Alarm]:
+        name, limits = pool.config.name, pool.config.alarms
+        return [
+            self._alarm(f"{name}-{what}", what, f"Pool {name}: {meaning}", metric, threshold)
+            for what, meaning, metric, threshold in (
+                ("wedged", "runs are due, and none ends", metrics.own(name, "Wedged"), 0),
+                (
+                    "oldest-due",
+                    f"a run has been due for more than {limits.oldest_due_ms} ms",
+                    metrics.own(name, "OldestDue"),
+                    limits.oldest_due_ms,
                 ),
-                topic,
+                (
+                    "permanent-failures",
+                    f"more than {limits.permanent_failure_rate} of the runs that end have failed",
+                    metrics.own(name, "PermanentFailureRate"),
+                    limits.permanent_failure_rate,
+                ),
+                (
+                    "parked-completions",
+                    "completion handlers kept raising, and are no more called",
+                    metrics.own(name, "Parked"),
+                    0,
+                ),
+                (
+                    "hints-repeated",
+                    "hints were lost, and the sweeper repeated them",
+                    metrics.own(name, "HintsRepeated"),
+                    0,
+                ),
+                (
+                    "dead-letters",
+                    "messages were received too often",
+                    metrics.waiting(pool.dead_letters),
+                    0,
+                ),
+                (
+                    "parked-messages",
+                    "messages that this version cannot read",
+                    metrics.waiting(pool.parked),
+                    0,
+                ),
+                (
+                    "retrier-failed",
+                    "executions failed, which only a fault can cause",
+                    metrics.executions_failed(pool.retrier.state_machine),
+                    0,
+                ),
             )
+        ]
 
     def _alarm(
-        self, construct_id: str, meaning: str, metric: cloudwatch.Metric, topic: sns.ITopic | None
-    ) -> None:
+        self,
+        name: str,
+        runbook: str,
+        meaning: str,
+        metric: cloudwatch.Metric,
+        threshold: float = 0,
+    ) -> cloudwatch.Alarm:
+        """Above the threshold in one period: a value that is missing is none."""
         alarm = cloudwatch.Alarm(
             self,
-            construct_id,
-            alarm_description=meaning,
+            name,
+            alarm_name=self._names.part(name),
+            alarm_description=f"{meaning}. See docs/runbooks.md#{runbook}",
             metric=metric,
-            threshold=0,
+            threshold=threshold,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
-        if topic is not None:
-            alarm.add_alarm_action(SnsAction(topic))
+        if self._topic is not None:
+            alarm.add_alarm_action(SnsAction(self._topic))
+        return alarm

@@ -67,7 +67,7 @@ class PoolConfig:
     tables: tuple[str, ...]
     alarms: AlarmsConfig
 
-    def for_functions(self, *, reserved: bool) -> dict[str, Any]:
+    def for_functions(self, *, reserved: bool, tracing: bool = False) -> dict[str, Any]:
         """What the functions know of the pool: its entry in the asset's pools.json."""
         return {
             "reservedConcurrency": reserved,
@@ -79,6 +79,7 @@ class PoolConfig:
             "actionTimeoutSeconds": self.action_timeout_seconds,
             "retentionSeconds": self.retention_seconds,
             "lambdaActions": list(self.lambda_actions),
+            **({"tracing": True} if tracing else {}),
         }
 
 

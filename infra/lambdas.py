@@ -41,12 +41,14 @@ class Lambdas(Construct):
         environment: Mapping[str, str],
         pools: tuple[PoolConfig, ...],
         reserved: bool,
+        tracing: bool,
         source: Path = FUNCTIONS,
     ) -> None:
         super().__init__(scope, construct_id)
+        self._tracing = lambda_.Tracing.ACTIVE if tracing else None
         self._environment = dict(environment)
         self._code = lambda_.Code.from_asset(
-            str(staged_functions(source, pools, reserved=reserved))
+            str(staged_functions(source, pools, reserved=reserved, tracing=tracing))
         )
         self._layer = lambda_.LayerVersion(
             self,
@@ -120,6 +122,7 @@ class Lambdas(Construct):
             memory_size=memory_mb,
             reserved_concurrent_executions=reserved_concurrency,
             environment={**self._environment, **(environment or {})},
+            tracing=self._tracing,
         )
 
 
@@ -149,12 +152,14 @@ def _packages(source: Path) -> list[Path]:
     return [directory]
 
 
-def staged_functions(source: Path, pools: tuple[PoolConfig, ...], *, reserved: bool) -> Path:
+def staged_functions(
+    source: Path, pools: tuple[PoolConfig, ...], *, reserved: bool, tracing: bool = False
+) -> Path:
     """The code and, beside its packages, the pools: too long for an environment."""
     staged = _temporary_directory()
     _check_syntax(source)
     shutil.copytree(source, staged, ignore=_NO_SOURCE, dirs_exist_ok=True)
-    entries = {pool.name: pool.for_functions(reserved=reserved) for pool in pools}
+    entries = {pool.name: pool.for_functions(reserved=reserved, tracing=tracing) for pool in pools}
     (staged / "pools.json").write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
     return staged
 

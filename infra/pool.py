@@ -27,6 +27,7 @@ class Pool(Construct):
         lambdas: Lambdas,
         config: PoolConfig,
         reserved: bool,
+        tracing: bool,
     ) -> None:
         super().__init__(scope, construct_id)
         self.config = config
@@ -73,4 +74,10 @@ class Pool(Construct):
                 max_concurrency=max(2, config.max_parallelism),
             )
         )
-        self.retrier = Retrier(self, "Retrier", name=names.retrier(config.name), work=self.work)
+        self.retrier = Retrier(
+            self,
+            "Retrier",
+            name=names.retrier(config.name),
+            work=self.work,
+            tracing=tracing,
+        )

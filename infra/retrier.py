@@ -70,7 +70,15 @@ DEFINITION: dict[str, Any] = {
 
 
 class Retrier(Construct):
-    def __init__(self, scope: Construct, construct_id: str, *, name: str, work: sqs.Queue) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        name: str,
+        work: sqs.Queue,
+        tracing: bool,
+    ) -> None:
         super().__init__(scope, construct_id)
         self.state_machine = stepfunctions.StateMachine(
             self,
@@ -83,4 +91,5 @@ class Retrier(Construct):
                 "Partition": Aws.PARTITION,
                 "WorkQueueUrl": work.queue_url,
             },
+            tracing_enabled=tracing or None,
         )

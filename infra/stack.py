@@ -16,6 +16,7 @@ from infra.alarms import Alarms
 from infra.api import Api
 from infra.completion import Completion
 from infra.config import WorkpoolConfig, pascal_case
+from infra.dashboard import Dashboard
 from infra.dead_letters import DeadLetters
 from infra.lambdas import FUNCTIONS, Lambdas
 from infra.names import ANY_POOL, Names, executions_arn, mappings_arn, queue_url, retrier_arn
@@ -74,6 +75,7 @@ class WorkpoolStack(Stack):
             source=functions,
             pools=config.pools,
             reserved=config.reserved_concurrency,
+            tracing=config.tracing,
             environment={
                 "WORKPOOL_STACK": config.stack_name,
                 "WORKPOOL_RUNS_TABLE": storage.runs.table_name,
@@ -101,6 +103,7 @@ class WorkpoolStack(Stack):
                 lambdas=lambdas,
                 config=pool,
                 reserved=config.reserved_concurrency,
+                tracing=config.tracing,
             )
             for pool in config.pools
         ]
@@ -122,26 +125,37 @@ class WorkpoolStack(Stack):
 
         sweeper = Sweeper(self, "Sweeper", names=names, lambdas=lambdas)
         stats = Stats(self, "Stats", names=names, lambdas=lambdas)
-        Alarms(
+        alarms = Alarms(
             self,
             "Alarms",
+            names=names,
+            pools=pools,
             dead_letters={
-                **{
-                    f"Pool {pool.config.name}: messages were received too often": pool.dead_letters
-                    for pool in pools
-                },
-                **{
-                    f"Pool {pool.config.name}: messages that this version cannot read": pool.parked
-                    for pool in pools
-                },
-                "The relay could not send hints again and again": relay.dead_letters,
-                "The relay gave up on a part of the stream": relay.failures,
-                "EventBridge could not deliver ended runs": completion.rule_dead_letters,
-                "Completions were received too often": completion.dead_letters,
-                "A message that names no run this version can read": dead_letters.parked,
+                "relay-retry": relay.dead_letters,
+                "rule": completion.rule_dead_letters,
+                "completions": completion.dead_letters,
             },
-            pools=[pool.name for pool in config.pools],
+            stream=relay.failures,
+            parked=dead_letters.parked,
+            functions={
+                "relay": relay.function,
+                "relay-retry": relay.retry_function,
+                "completion": completion.function,
+                "dead-letters": dead_letters.function,
+                "sweeper": sweeper.function,
+                "stats": stats.function,
+            },
             topic_arn=config.alarm_topic_arn,
+        )
+        dashboard = Dashboard(
+            self,
+            "Dashboard",
+            names=names,
+            pools=pools,
+            relay=relay,
+            completion=completion,
+            dead_letters=dead_letters,
+            alarms=alarms,
         )
 
         # Grants. Runs first: who may write them, who may only read.
@@ -275,13 +289,7 @@ class WorkpoolStack(Stack):
         CfnOutput(self, "StatsTableName", value=storage.stats.table_name)
         CfnOutput(self, "PayloadsBucketName", value=storage.payloads.bucket_name)
         CfnOutput(self, "EventBusName", value=completion.bus.event_bus_name)
-        CfnOutput(
-            self,
-            "DashboardUrl",
-            description="CloudWatch's list of dashboards: this stack has none of its own yet",
-            value=f"https://{Aws.REGION}.console.aws.amazon.com/cloudwatch/home"
-            f"?region={Aws.REGION}#dashboards:",
-        )
+        CfnOutput(self, "DashboardUrl", value=dashboard.url)
         for pool in pools:
             prefix = pascal_case(pool.config.name)
             CfnOutput(self, f"{prefix}QueueUrl", value=pool.work.queue_url)

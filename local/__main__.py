@@ -150,10 +150,7 @@ Stop it:
     )
 
 
-_EXAMPLE = (
-    ".venv/bin/python -c 'from workpool import IdempotentWorkpool as Pool; pool = Pool(); "
-    """print(pool.wait(pool.run("hello.greet", {"name": "Ada"})).result)'"""
-)
+_EXAMPLE = """.venv/bin/workpool run hello.greet '{"name": "Ada"}' --wait"""
 
 
 @contextmanager

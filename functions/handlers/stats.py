@@ -7,29 +7,25 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from workpool import pool_row
 from workpool.settings import pools
-from workpool.stats import log_stats, oldest_due_ms
-
-WEDGED_MS = 15 * 60 * 1000
-"""A pool is wedged when something is due for so long, nothing ends, and it is not paused."""
+from workpool.stats import log_stats, oldest_due_ms, parked, wedged
 
 
 def handler(event: Any, context: Any) -> None:
     for pool in pools().values():
         found = log_stats(pool.name)
-        oldest_due = oldest_due_ms(pool.name)
-        row = pool_row.read(pool.name)
-        wedged = oldest_due > WEDGED_MS and not found["recentExecutions"] and not row.paused
+        oldest_due = 0 if pool_row.read(pool.name).paused else oldest_due_ms(pool.name)
         metrics = Metrics(namespace="Workpool")
         metrics.add_dimension(name="Pool", value=pool.name)
         for name, unit, value in (
             ("Pending", MetricUnit.Count, found["pending"]),
             ("OldestPending", MetricUnit.Milliseconds, found["oldestPending"]),
-            ("OldestDue", MetricUnit.Milliseconds, 0 if row.paused else oldest_due),
+            ("OldestDue", MetricUnit.Milliseconds, oldest_due),
             ("Executions", MetricUnit.Count, found["recentExecutions"]),
             ("ErrorRate", MetricUnit.NoUnit, found["recentErrorRate"]),
             ("PermanentFailureRate", MetricUnit.NoUnit, found["recentPermanentFailureRate"]),
             ("JobAverageMs", MetricUnit.Milliseconds, found["recentJobAverageMs"]),
-            ("Wedged", MetricUnit.Count, int(wedged)),
+            ("Wedged", MetricUnit.Count, int(wedged(pool.name, oldest_due))),
+            ("Parked", MetricUnit.Count, parked(pool.name)),
         ):
             metrics.add_metric(name=name, unit=unit, value=value)
         metrics.flush_metrics()

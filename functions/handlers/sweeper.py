@@ -11,6 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from workpool import control, events, orphans, pool_row
 from workpool.recount import recount
 from workpool.settings import pool, pools
+from workpool.stats import wedged
 from workpool.sweep import OVERDUE_MS, RESERVE_MS, sweep
 
 
@@ -38,9 +39,9 @@ def handler(event: Any, context: Any) -> dict[str, int]:
     for name in pools():
         _metric(name, "HintsRepeated", MetricUnit.Count, swept.repeated[name])
         if swept.whole:  # The statistics' own OldestDue is of a bounded look at the oldest runs.
-            paused = pool_row.read(name).paused
-            oldest_due = 0 if paused else swept.oldest_due.get(name, 0)
+            oldest_due = 0 if pool_row.read(name).paused else swept.oldest_due.get(name, 0)
             _metric(name, "OldestDue", MetricUnit.Milliseconds, oldest_due)
+            _metric(name, "Wedged", MetricUnit.Count, int(wedged(name, oldest_due)))
             recount(name, swept.pending[name])
     return dict(swept.repeated)
 

@@ -24,6 +24,7 @@ def announce(runs: Sequence[Run]) -> list[Run]:
                 "Source": SOURCE,
                 "DetailType": RUN_ENDED,
                 "Detail": json.dumps(detail(run)),
+                **({"TraceHeader": run.trace} if run.trace else {}),
             }
             for run in batch
         ]

@@ -61,10 +61,23 @@ class RunStatus:
     """pending, done or parked; None without an `on_complete`."""
     completion_error: str | None = None
     """Why the completion handler is called again, or is parked."""
+    args: Json = None
+    context: Json = None
+    attempts: list[dict[str, Json]] | None = None
+    """These three only where `status` was asked to include them."""
 
     @property
     def ended(self) -> bool:
         return self.kind in ("completed", "canceled")
+
+    @property
+    def succeeded(self) -> bool:
+        return self.result is not None and self.result["type"] == "success"
+
+    def shape(self) -> dict[str, Json]:
+        """The status as the API shows it: camelCase, without what does not apply."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {attribute(name): value for name, value in given.items() if value is not None}
 
 
 class IdempotentWorkpool:
@@ -76,12 +89,23 @@ class IdempotentWorkpool:
 
     Outside it finds the deployment by WORKPOOL_API_URL and WORKPOOL_RUNS_TABLE, else by the SSM
     parameter /workpool/<stack> (`stack`, else WORKPOOL_STACK, else Workpool), with the
-    credentials and region that boto3 finds. Errors are the classes of `workpool.errors`.
+    credentials and region of `profile` and `region`, else those that boto3 finds. The addresses
+    in the environment are those of its own stack and credentials: for another stack, or with a
+    profile, they are not used. Errors are the classes of `workpool.errors`.
     """
 
-    def __init__(self, pool: str = "default", *, stack: str | None = None) -> None:
+    def __init__(
+        self,
+        pool: str = "default",
+        *,
+        stack: str | None = None,
+        profile: str | None = None,
+        region: str | None = None,
+    ) -> None:
         self.pool = pool
         self._stack = stack or os.environ.get("WORKPOOL_STACK", "Workpool")
+        self._profile = profile
+        self._region = region
 
     def run(
         self,
@@ -198,6 +222,11 @@ class IdempotentWorkpool:
             if cursor is None:
                 return
 
+    def pools(self) -> list[dict[str, Json]]:
+        """All pools of the deployment, as they are now: name, maxParallelism, paused,
+        deadLetters, and cancelingBefore while cancel_all works."""
+        return list(self._verbs.pools()["pools"])
+
     def cancel_all(self) -> None:
         """Cancel every run of the pool that is open now; it goes on after this returns."""
         self._verbs.cancel_all(self.pool)
@@ -245,10 +274,13 @@ class IdempotentWorkpool:
         run = asked.to_run(now_ms=clock.now_ms())
         return run.run_id, {"Put": run_put(run, self._verbs.runs_table)}
 
-    def status(self, run_id: str) -> RunStatus:
+    def status(self, run_id: str, *, include: Sequence[str] = ()) -> RunStatus:
         """The run's status; kind `unknown` for an id that the pool does not know (any more). A
-        large return value is fetched."""
-        return _status(self._verbs.status(self.pool, run_id))
+        large return value is fetched.
+
+        `include`: any of args, context and attempts (the last ten, with their errors).
+        """
+        return _status(self._verbs.status(self.pool, run_id, include))
 
     def wait(self, run_id: str, timeout: float | None = None) -> RunStatus:
         """Wait until the run ended, whatever its result, and answer its status.
@@ -275,7 +307,9 @@ class IdempotentWorkpool:
 
     @cached_property
     def _verbs(self) -> "_Verbs":
-        return _InProcess() if _in_a_function() else _Http(self._stack)
+        if _in_a_function():
+            return _InProcess()
+        return _Http(self._stack, profile=self._profile, region=self._region)
 
 
 class _Verbs(Protocol):
@@ -288,11 +322,13 @@ class _Verbs(Protocol):
 
     def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json: ...
 
-    def status(self, pool: str, run_id: str) -> Json: ...
+    def status(self, pool: str, run_id: str, include: Sequence[str]) -> Json: ...
 
     def status_many(self, pool: str, run_ids: Sequence[str]) -> Json: ...
 
     def runs(self, pool: str, kind: str | None, cursor: str | None) -> Json: ...
+
+    def pools(self) -> Json: ...
 
     def cancel(self, pool: str, run_id: str) -> Json: ...
 
@@ -321,10 +357,10 @@ class _InProcess:
 
         return submit(body)
 
-    def status(self, pool: str, run_id: str) -> Json:
+    def status(self, pool: str, run_id: str, include: Sequence[str]) -> Json:
         from workpool.status import status
 
-        return status(pool, run_id)
+        return status(pool, run_id, include=include)
 
     def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json:
         from workpool.submit import submit
@@ -340,6 +376,11 @@ class _InProcess:
         from workpool.listing import list_runs
 
         return list_runs(pool, kind=kind, limit=None, cursor=cursor)
+
+    def pools(self) -> Json:
+        from workpool.control import pools
+
+        return pools()
 
     def cancel(self, pool: str, run_id: str) -> Json:
         from workpool.cancel import cancel
@@ -370,14 +411,23 @@ class _InProcess:
 class _Http:
     """Outside: the HTTP API, each request signed with SigV4 for `execute-api`."""
 
-    def __init__(self, stack: str) -> None:
+    def __init__(
+        self, stack: str, *, profile: str | None = None, region: str | None = None
+    ) -> None:
         self._stack = stack
+        self._profile = profile
+        self._region = region
 
     @cached_property
     def _session(self) -> Any:
         import boto3
 
-        return boto3.Session()
+        return boto3.Session(profile_name=self._profile, region_name=self._region)
+
+    def _named(self, variable: str) -> str | None:
+        """What the environment says of this very stack."""
+        own = self._stack == os.environ.get("WORKPOOL_STACK", "Workpool")
+        return os.environ.get(variable) if own and self._profile is None else None
 
     @cached_property
     def _deployed(self) -> dict[str, str]:
@@ -389,18 +439,19 @@ class _Http:
 
     @cached_property
     def runs_table(self) -> str:
-        return os.environ.get("WORKPOOL_RUNS_TABLE") or self._deployed["runsTable"]
+        return self._named("WORKPOOL_RUNS_TABLE") or self._deployed["runsTable"]
 
     @cached_property
     def _url(self) -> str:
-        return (os.environ.get("WORKPOOL_API_URL") or self._deployed["apiUrl"]).rstrip("/")
+        return (self._named("WORKPOOL_API_URL") or self._deployed["apiUrl"]).rstrip("/")
 
     def submit(self, body: dict[str, Json]) -> Json:
         pool = body.pop("pool")
         return self._call("POST", _pool_path(pool) + "/runs", body)
 
-    def status(self, pool: str, run_id: str) -> Json:
-        return self._call("GET", _path(pool, run_id))
+    def status(self, pool: str, run_id: str, include: Sequence[str]) -> Json:
+        query = f"?{urlencode({'include': ','.join(include)})}" if include else ""
+        return self._call("GET", _path(pool, run_id) + query)
 
     def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json:
         return self._call("POST", _pool_path(pool) + "/runs", {"runs": list(bodies)})["results"]
@@ -413,6 +464,9 @@ class _Http:
         asked = {"kind": kind, "cursor": cursor}
         query = urlencode({name: value for name, value in asked.items() if value is not None})
         return self._call("GET", _pool_path(pool) + "/runs" + (f"?{query}" if query else ""))
+
+    def pools(self) -> Json:
+        return self._call("GET", "/pools")
 
     def cancel(self, pool: str, run_id: str) -> Json:
         return self._call("POST", _path(pool, run_id) + "/cancel")
@@ -590,6 +644,11 @@ def _error(status: int, shape: Json) -> WorkpoolError:
     told = shape.get("error") if isinstance(shape, dict) else None
     if isinstance(told, dict) and told.get("code") in BY_CODE:
         return BY_CODE[told["code"]](told.get("message", ""))
+    if status == 403:
+        return WorkpoolError(
+            "AWS refused the request (HTTP 403): check the credentials, the region and the right "
+            "to execute-api:Invoke"
+        )
     known = {413: PayloadTooLarge, 429: Throttled}  # As API Gateway itself tells it.
     kind = known.get(status, Internal if status >= 500 else WorkpoolError)
     return kind(f"HTTP {status}: {shape}")

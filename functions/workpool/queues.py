@@ -27,9 +27,19 @@ def deliver(runs: Sequence[Run]) -> list[Run]:
 
 def _deliver(pool: str, runs: list[Run]) -> list[Run]:
     bodies = [Message(run=run.key, due=run.due).body() for run in runs]
-    groups = [{"MessageGroupId": run.fairness_key} if run.fairness_key else {} for run in runs]
-    refused = _send(settings().work_queue(pool), bodies, groups)
+    refused = _send(settings().work_queue(pool), bodies, [_options(run) for run in runs])
     return [runs[index] for index in refused]
+
+
+def _options(run: Run) -> dict[str, Any]:
+    """Whose turn the message takes, and the trace that it belongs to."""
+    options: dict[str, Any] = {}
+    if run.fairness_key:
+        options["MessageGroupId"] = run.fairness_key
+    if run.trace:
+        header = {"DataType": "String", "StringValue": run.trace}
+        options["MessageSystemAttributes"] = {"AWSTraceHeader": header}
+    return options
 
 
 def deliver_again(pool: str, body: str, *, group: str | None) -> None:

@@ -36,6 +36,7 @@ def start(run: Run) -> None:
                     "retry": {"Cause": timestamp(run.due)},
                 }
             ),
+            **({"traceHeader": run.trace} if run.trace else {}),
         )
     except ClientError as error:
         if error.response["Error"]["Code"] != "ExecutionAlreadyExists":

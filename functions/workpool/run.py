@@ -67,6 +67,8 @@ class Run:
     context_at: str | None = None
     annotation: str | None = None
     fairness_key: str | None = None
+    trace: str | None = None
+    """The X-Ray header of its submit, where tracing is on."""
     request: str | None = None
     """Hash of the request, only where an idempotency key was given."""
     creation: str | None = None

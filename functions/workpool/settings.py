@@ -93,6 +93,7 @@ class Pool:
     reserved: bool
     """Whether the function's reserved concurrency enforces maxParallelism."""
     lambda_actions: frozenset[str]
+    tracing: bool = False
 
 
 @cache
@@ -135,6 +136,7 @@ def pools() -> dict[str, Pool]:
             max_parallelism=deployed["maxParallelism"],
             reserved=deployed.get("reservedConcurrency", True),
             lambda_actions=frozenset(deployed["lambdaActions"]),
+            tracing=deployed.get("tracing", False),
         )
         for name, deployed in json.loads(POOLS_FILE.read_text()).items()
     }

@@ -1,5 +1,6 @@
 """A pool's statistics, read in constant time: from the relay's counters and the open index."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,11 @@ LOOKED_AT = 3 * PAGE
 """Of the oldest open runs; among them are ended ones whose completion is due, and some that are
 scheduled for later. The sweeper looks at all."""
 
+PARKED_COUNTED = 100
+"""There should be none, and more is not news."""
+
+WEDGED_MS = 15 * 60 * 1000
+
 
 def stats(pool: str) -> dict[str, Any]:
     """The statistics of a deployed pool. Rates are 0 where there is nothing to divide by.
@@ -23,19 +29,15 @@ def stats(pool: str) -> dict[str, Any]:
     `recentPermanentFailureRate`: ended runs that failed; `recentJobAverageMs`: mean of finishedAt
     - enqueuedAt; the window's edge is exact to a sixtieth of it, or a second.
     """
-    deployed = settings.pool(pool)
-    now = clock.now_ms()
-    sums = counters.window(
-        pool, since_ms=now - deployed.stats_window_ms, width_ms=width_ms(deployed.stats_window_ms)
-    )
+    sums = _window(pool)
     return {
         "pending": counters.pending(pool),
-        "oldestPending": oldest_pending_ms(pool, now),
+        "oldestPending": oldest_pending_ms(pool, clock.now_ms()),
         "recentExecutions": sums["executions"],
         "recentErrorRate": _rate(sums["errors"], sums["executions"]),
         "recentPermanentFailureRate": _rate(sums["failed"], sums["ended"]),
         "recentJobAverageMs": _rate(sums["duration_ms"], sums["ended"]),
-        "statsWindowMs": deployed.stats_window_ms,
+        "statsWindowMs": settings.pool(pool).stats_window_ms,
     }
 
 
@@ -64,6 +66,12 @@ def oldest_due_ms(pool: str) -> int:
     return max((due_ms(run, now) for _, run in _oldest_open(pool) if run is not None), default=0)
 
 
+def wedged(pool: str, oldest_due_ms: int) -> bool:
+    """Whether a run has been due for so long, and no attempt has ended in the pool's window. Of a
+    paused pool nothing is due."""
+    return oldest_due_ms > WEDGED_MS and not _window(pool)["executions"]
+
+
 def due_ms(run: Run, now_ms: int) -> int:
     """For how long the run has been due and not started; 0 if it is neither."""
     waits = run.kind in ("enqueued", "scheduled")
@@ -81,6 +89,17 @@ def _oldest_open(pool: str) -> Iterator[tuple[int, Run | None]]:
         if len(page) < PAGE:
             return
         after = page[-1]
+
+
+def parked(pool: str) -> int:
+    """Runs whose completion is parked; counted up to a hundred."""
+    return len(store.open_keys(pool, parked=True, limit=PARKED_COUNTED))
+
+
+def _window(pool: str) -> Counter[str]:
+    """The sums of the pool's window, up to now."""
+    length = settings.pool(pool).stats_window_ms
+    return counters.window(pool, since_ms=clock.now_ms() - length, width_ms=width_ms(length))
 
 
 def width_ms(window_ms: int) -> int:

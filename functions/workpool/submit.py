@@ -5,9 +5,10 @@ nobody's until it names them. Starts nothing itself.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
-from workpool import clients, clock, lookup, payloads, remote, settings, store
+from workpool import clients, clock, lookup, payloads, remote, settings, store, trace
 from workpool.errors import (
     IdempotencyConflict,
     Internal,
@@ -68,7 +69,8 @@ def _asked(body: Any, pool: str | None) -> tuple[Request, Run]:
         )
     if request.on_complete is not None:
         lookup.check(request.on_complete, "completion")
-    return request, request.to_run(now_ms=clock.now_ms())
+    run = request.to_run(now_ms=clock.now_ms())
+    return request, replace(run, trace=trace.header()) if deployed.tracing else run
 
 
 def _stored(request: Request, run: Run) -> dict[str, Any]:

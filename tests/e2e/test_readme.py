@@ -10,6 +10,7 @@ import pytest
 
 from local.tables import create_examples
 from tests.e2e import readme
+from tests.e2e.command import SCRIPT
 
 pytestmark = pytest.mark.e2e
 
@@ -77,8 +78,14 @@ def test_the_transaction_as_in_the_readme(stack, tables):
     assert stack.wait("default", run_id.strip())["result"]["type"] == "success"
 
 
+def test_the_commands_as_in_the_readme(stack, tables):
+    path = f"export PATH={SCRIPT.parent}:$PATH\n"
+    printed = run(stack, ["sh", "-e"], path + readme.block("workpool"))
+    assert "success" in printed and "pending" in printed
+
+
 def test_every_block_and_command_of_the_readme_is_run_somewhere():
-    run_here = {"python client", "python sdk", "sh", "python transaction"}
+    run_here = {"python client", "python sdk", "sh", "python transaction", "workpool"}
     assert {it.name for it in readme.blocks() if it.what == "run"} == run_here
     assert len(readme.files()) == 2
     for block in readme.blocks():

@@ -320,6 +320,7 @@ def test_fault_22_the_largest_run_of_all_still_fits_into_its_item(world: Any) ->
         context=payload,
         annotation=widest * 1000,
         fairness_key="f" * 128,
+        trace="t" * 256,
         request="0" * 64,
         creation="0" * 32,
         open="p" * 32 + "#15",

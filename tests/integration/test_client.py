@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -384,3 +385,29 @@ def test_without_an_address_the_deployment_is_found_by_its_parameter(
     assert entry["Put"]["TableName"] == "Mine-runs"
     assert pool.status("r1").kind == "enqueued"
     assert IdempotentWorkpool("default", stack="Workpool")._stack == "Workpool"
+
+
+@pytest.mark.parametrize("given", [{"stack": "Mine"}, {"profile": "ops"}])
+def test_the_environments_address_is_not_used_for_another_stack_or_with_a_profile(
+    api: Api, aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: dict[str, str]
+) -> None:
+    """`.local/env` was sourced, and production is meant."""
+    config = tmp_path / "config"
+    config.write_text("[profile ops]\naws_access_key_id = ops\naws_secret_access_key = secret\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    value = json.dumps({"apiUrl": os.environ["WORKPOOL_API_URL"], "runsTable": "Mine-runs"})
+    region = "eu-west-1" if "profile" in given else None
+    boto3.client("ssm", region_name=region).put_parameter(
+        Name=f"/workpool/{given.get('stack', 'Workpool')}",
+        Value=value,
+        Type="String",
+        Overwrite=True,
+    )
+    monkeypatch.setenv("WORKPOOL_API_URL", "http://127.0.0.1:1")
+    api.answer(200, STATUS)
+    pool = IdempotentWorkpool(
+        "default", region="eu-west-1" if "profile" in given else None, **given
+    )
+    assert pool.status("r1").kind == "enqueued"
+    assert ("Credential=ops/" in api.authorizations[0]) == ("profile" in given)
+    assert ("/eu-west-1/" in api.authorizations[0]) == ("profile" in given)

@@ -253,12 +253,25 @@ def test_the_client_lists_runs_over_all_pages(world, pool, monkeypatch) -> None:
     assert [it.run_id for it in pool.runs("scheduled")] == []
 
 
+def test_the_client_includes_what_is_asked_for(world, pool) -> None:
+    run_id = pool.run("jobs.work", {"n": 1})
+    status = pool.status(run_id, include=["args", "attempts"])
+    assert (status.args, status.attempts, status.context) == ({"n": 1}, [], None)
+    assert pool.status(run_id).args is None
+    assert not status.succeeded
+    shape = status.shape()
+    assert shape.keys() >= {"runId", "enqueuedAt", "args", "attempts"}
+    assert "result" not in shape and "context" not in shape
+
+
 def test_the_client_pauses_resumes_and_scales(world, pool) -> None:
     assert pool.pause()["paused"] is True
     assert world.lambdas.limits() == (0, "Disabled", 10)
     assert pool.resume()["paused"] is False
     assert pool.scale(20)["maxParallelism"] == 20
     assert world.lambdas.limits() == (20, "Enabled", 20)
+    assert [it["name"] for it in pool.pools()] == ["default", "other"]
+    assert pool.pools()[0]["maxParallelism"] == 20
     with pytest.raises(workpool.InvalidRequest, match="maxParallelism must be an integer from 1"):
         pool.scale(0)
 

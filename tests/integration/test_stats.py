@@ -465,6 +465,17 @@ def test_the_oldest_pending_is_found_behind_many_runs_whose_completion_is_due(
     assert stats.stats("default")["oldestPending"] == oldest
 
 
+@pytest.mark.parametrize(("scheduled", "oldest"), [(299, 3000), (300, 0)])
+def test_a_due_run_is_found_behind_many_that_are_scheduled_for_later(
+    world, scheduled: int, oldest: int
+) -> None:
+    """Behind any number it is the sweeper that finds it."""
+    later = {"kind": "scheduled", "due": NOW + 24 * 60 * MINUTE, "enqueued_at": NOW - 9000}
+    world.put_many(world.a_run(run_id=f"r{n}", **later) for n in range(scheduled))
+    world.put(world.a_run(run_id="waits", enqueued_at=NOW - 3000, due=NOW - 3000))
+    assert stats.oldest_due_ms("default") == oldest
+
+
 def test_reading_them_takes_no_more_requests_for_more_runs(world) -> None:
     world.put(world.a_run())
     stats.stats("default")
@@ -523,6 +534,7 @@ IDLE = {
     "PermanentFailureRate": 0,
     "JobAverageMs": 0,
     "Wedged": 0,
+    "Parked": 0,
 }
 
 
@@ -543,6 +555,7 @@ def test_what_is_published_is_what_the_statistics_say(world, published, ended) -
         "PermanentFailureRate": 1,
         "JobAverageMs": 700,
         "Wedged": 0,
+        "Parked": 0,
     }
 
 
@@ -580,3 +593,24 @@ def test_what_starts_later_or_runs_is_not_due(world, published) -> None:
     world.tick(60 * 60)
     metrics = published()["default"]
     assert (metrics["Wedged"], metrics["OldestDue"], metrics["OldestPending"]) == (0, 0, 3_600_000)
+
+
+def test_parked_completions_are_counted_until_they_are_redriven(world, published) -> None:
+    from workpool import store
+    from workpool.redrive import redrive
+
+    for name in ("r1", "r2"):
+        run = world.a_run(
+            run_id=name,
+            kind="completed",
+            result="success",
+            finished_at=NOW,
+            on_complete="jobs.done",
+            completion="pending",
+            completion_claim="c",
+        )
+        store.park_completion(world.put(run), error="no such account")
+    metrics = published()
+    assert (metrics["default"]["Parked"], metrics["other"]["Parked"]) == (2, 0)
+    redrive("default", ["r1"])
+    assert published()["default"]["Parked"] == 1

@@ -184,15 +184,25 @@ def test_a_whole_walk_tells_how_long_the_oldest_run_has_been_due(
     context = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
 
     def told() -> list[Any]:
-        lines = [it for it in logged() if "_aws" in it and "OldestDue" in it]
-        return [(it["Pool"], it["OldestDue"]) for it in lines]
+        lines = [it for it in logged() if "_aws" in it]
+        return [
+            (it["Pool"], it[name]) for name in ("OldestDue", "Wedged") for it in lines if name in it
+        ]
 
     assert stats.oldest_due_ms("default") == 0
     sweeper.handler({}, context)
-    assert told() == [("default", [120_000.0]), ("other", [60_000.0])]
-    control.change("other", {"paused": True})
+    assert told() == [
+        ("default", [120_000.0]),
+        ("other", [60_000.0]),
+        ("default", [0.0]),
+        ("other", [0.0]),
+    ]
+    world.tick(14 * 60)
     sweeper.handler({}, context)
-    assert told() == [("default", [120_000.0]), ("other", [0.0])]
+    assert told()[2:] == [("default", [1.0]), ("other", [0.0])]
+    control.change("default", {"paused": True})
+    sweeper.handler({}, context)
+    assert told()[::2] == [("default", [0.0]), ("default", [0.0])]
 
 
 def test_a_lost_worker_found_by_the_sweeper_ends_its_execution_and_gets_a_new_one(

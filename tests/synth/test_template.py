@@ -323,39 +323,6 @@ def test_the_open_runs_are_swept_every_five_minutes_for_what_waits_fifteen(resou
     assert sweeper["Timeout"] < 300
 
 
-def test_whatever_gives_something_up_has_an_alarm_and_so_has_a_repeated_hint(
-    resources: Any,
-) -> None:
-    watched = {
-        (alarm["MetricName"], resources.all[target(one["Value"])]["Properties"]["QueueName"])
-        if alarm["Namespace"] == "AWS/SQS"
-        else (alarm["MetricName"], one["Value"])
-        for alarm in resources.of("AWS::CloudWatch::Alarm").values()
-        for one in alarm["Dimensions"]
-    }
-    lie = "ApproximateNumberOfMessagesVisible"
-    assert watched == {
-        (lie, "Workpool-default-dead-letters"),
-        (lie, "Workpool-default-parked"),
-        (lie, "Workpool-dead-letters-relay-retry"),
-        (lie, "Workpool-relay-failures"),
-        (lie, "Workpool-dead-letters-rule"),
-        (lie, "Workpool-dead-letters-completions"),
-        (lie, "Workpool-parked"),
-        ("HintsRepeated", "default"),
-    }
-    for alarm in resources.of("AWS::CloudWatch::Alarm").values():
-        assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (0, "GreaterThanThreshold")
-        assert alarm["TreatMissingData"] == "notBreaching"
-        assert "AlarmActions" not in alarm
-
-
-def test_alarms_are_sent_to_the_deployers_topic(make_resources: Any) -> None:
-    topic = "arn:aws:sns:us-east-1:123456789012:on-call"
-    alarms = make_resources({"alarmTopicArn": topic}).of("AWS::CloudWatch::Alarm").values()
-    assert {tuple(alarm["AlarmActions"]) for alarm in alarms} == {(topic,)}
-
-
 def test_only_ended_runs_with_a_completion_reach_its_queue_and_only_their_detail(
     resources: Any,
 ) -> None:
@@ -572,6 +539,7 @@ def test_the_parameter_tells_clients_where_it_all_is(resources: Any) -> None:
 def test_sixteen_pools_with_the_longest_names_fit_into_one_stack(largest: Any) -> None:
     assert len(largest.all) < 500
     assert len(largest.template["Outputs"]) <= 200
+    assert all(len(it["AlarmName"]) <= 255 for it in largest.of("AWS::CloudWatch::Alarm").values())
     assert len(json.dumps(largest.template)) < 1_000_000
     limits = {QUEUE: ("QueueName", 80), FUNCTION: ("FunctionName", 64)}
     for kind, (key, longest) in limits.items():
@@ -587,3 +555,15 @@ def test_no_account_region_or_partition_is_written_into_the_template(resources: 
 
 def test_the_same_checkout_gives_the_same_template(resources: Any, make_resources: Any) -> None:
     assert make_resources({}).template == resources.template
+
+
+def test_tracing_is_on_for_every_function_and_machine_or_for_none(
+    resources: Any, make_resources: Any
+) -> None:
+    machine = "AWS::StepFunctions::StateMachine"
+    traced = make_resources({"tracing": True})
+    assert {it["TracingConfig"]["Mode"] for it in traced.of(FUNCTION).values()} == {"Active"}
+    assert all(it["TracingConfiguration"]["Enabled"] for it in traced.of(machine).values())
+    assert all("TracingConfig" not in it for it in resources.of(FUNCTION).values())
+    assert all("TracingConfiguration" not in it for it in resources.of(machine).values())
+    assert "xray" not in json.dumps(resources.template)

@@ -71,5 +71,13 @@ def test_every_verb_of_the_client_is_promised() -> None:
     assert [name for name in verbs if f"`{name}`" not in DOCUMENT] == []
 
 
+def test_every_command_is_promised() -> None:
+    source = (ROOT / "functions" / "workpool" / "cli.py").read_text()
+    commands = re.findall(r"^@command\ndef (\w+)", source, re.MULTILINE)
+    assert len(commands) == 13
+    for name in commands:
+        assert f"`workpool {name.replace('_', '-')}`" in DOCUMENT
+
+
 def test_every_option_of_a_run_is_promised() -> None:
     assert [name for name in sorted(OPTIONS) if f"`{name}`" not in DOCUMENT] == []

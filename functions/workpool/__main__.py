@@ -1,0 +1,17 @@
+"""The command `workpool`, also as `python -m workpool`: the command line, if it is installed."""
+
+import sys
+
+
+def main() -> None:
+    try:
+        from workpool import cli
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        sys.exit("workpool: the command line needs typer and rich: pip install -e '.[cli]'")
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
