@@ -489,8 +489,9 @@ class NothingLost(RuleBasedStateMachine):
 
     def _something_on(self, queue: str) -> list[Sent]:
         """What is on the queue, once there is something."""
-        for _ in range(8):
-            if self.world.queues.on(queue) or not self._happens(does="raises"):
+        does = "ok" if queue == COMPLETIONS else "raises"
+        for _ in range(12):
+            if self.world.queues.on(queue) or not self._happens(does=does):
                 break
         return list(self.world.queues.on(queue).values())
 

@@ -895,7 +895,8 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
         (relay_verb, "ThreadPoolExecutor", _InTurn),
         (redrive_verb, "ThreadPoolExecutor", _InTurn),
         (submit_verb, "ThreadPoolExecutor", _InTurn),
-        (sweeper, "recount", lambda pool, pending: None),  # Its counters are queried.
+        (sweeper, "recount", lambda pool, pending: None),  # Their counters are queried.
+        (sweeper, "wedged", lambda pool, oldest_due_ms: False),
     ]
     for module, name, value in replaced:
         monkeypatch.setattr(module, name, value)

@@ -18,7 +18,7 @@ app = typer.Typer(
     help="Run idempotent actions until they complete, and operate their pools.",
     epilog="Exit codes: 0 done, 1 refused or failed, 2 mistyped, 3 a run that was waited for did "
     "not succeed, 4 the time was up, 130 Ctrl-C.\n\nThe stack is found by the options of each "
-    "command, else by the environment; on the local AWS: . .local/env",
+    "command, else by the environment. For the local AWS: source .local/env",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
