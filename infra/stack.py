@@ -190,16 +190,23 @@ class WorkpoolStack(Stack):
 
         # Operating a pool: its row, its limits, its given-up messages, cancelAll.
         operators = (api.function, sweeper.function)
+        consumers = [pool.consumer.function_arn for pool in pools]
         for operating in operators:
             _allow(operating, COUNT, counters)
             _allow(
                 operating,
                 ["lambda:PutFunctionConcurrency", "lambda:GetFunctionConcurrency"],
-                *(pool.consumer.function_arn for pool in pools),
+                *consumers,
             )
             # A mapping's id is known only when it is looked for.
             _allow(operating, ["lambda:ListEventSourceMappings"], "*")
-            _allow(operating, ["lambda:UpdateEventSourceMapping"], mappings_arn())
+            operating.add_to_role_policy(
+                iam.PolicyStatement(
+                    actions=["lambda:UpdateEventSourceMapping"],
+                    resources=[mappings_arn()],
+                    conditions={"ArnEquals": {"lambda:FunctionArn": consumers}},
+                )
+            )
         _allow(api.function, ["lambda:InvokeFunction"], sweeper.function.function_arn)
         _allow(api.function, ["events:PutEvents"], completion.bus.event_bus_arn)
         _allow(

@@ -507,6 +507,20 @@ def test_what_a_deployer_allows_a_pool_is_granted_to_it(largest: Any) -> None:
     assert role["ManagedPolicyArns"] == ["arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"]
 
 
+def test_only_the_consumers_mappings_may_be_changed(resources: Any) -> None:
+    policies = {**resources.of("AWS::IAM::Policy"), **resources.of("AWS::IAM::ManagedPolicy")}
+    changing = [
+        statement
+        for policy in policies.values()
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Action"] == "lambda:UpdateEventSourceMapping"
+    ]
+    assert len(changing) == 2
+    for statement in changing:
+        (consumer,) = statement["Condition"]["ArnEquals"]["lambda:FunctionArn"]
+        assert consumer["Fn::GetAtt"][0].startswith("PooldefaultConsumer")
+
+
 # The whole
 
 
