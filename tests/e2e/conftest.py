@@ -28,7 +28,7 @@ POOLS: dict[str, dict[str, Any]] = {
     "one": {"maxParallelism": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     **{
         name: {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]}
-        for name in ("scaled", "listed", "paused", "left", "changed", "cli", "emails", "wedged")
+        for name in ("scaled", "listed", "paused", "changed", "cli", "emails", "wedged")
     },
     "counted": {"maxParallelism": 10, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
     "bulk": {"maxParallelism": 20, "actionTimeoutSeconds": 3},
