@@ -198,7 +198,7 @@ def cancel(call: Call, run_ids: RunIds) -> None:
 def cancel_all(
     call: Call,
     yes: Annotated[bool, Option("--yes", "-y", help="Do not ask, as a terminal is.")] = False,
-    wait: Annotated[bool, Option("--wait", help="Until all of them are canceled.")] = False,
+    wait: Annotated[bool, Option("--wait", help="Until all of them have ended.")] = False,
 ) -> None:
     """Cancel every run that is open now.
 
@@ -210,7 +210,8 @@ def cancel_all(
     call.pool.cancel_all()
     if wait:
         with progress("canceled", pending) as advance:
-            while "cancelingBefore" in _pool(call):
+            before = _pool(call).get("cancelingBefore", clock.now_ms())
+            while any(it.enqueued_at < before for it in islice(call.pool.runs(fetch=False), 1)):
                 advance(max(0, pending - call.pool.stats()["pending"]))
                 time.sleep(1)
     said = "canceled" if wait else "being canceled: workpool tail shows it"

@@ -108,7 +108,11 @@ def test_a_wedged_pool_is_alarmed_a_paused_one_is_not_and_the_sweeper_mends_it(s
 
     invoke(stack, "sweeper", {"overdueSeconds": 900})
     repeated = stack.until(
-        lambda: [it for it in printed(stack, "sweeper", "wedged") if it["HintsRepeated"] != [0.0]],
+        lambda: [
+            it
+            for it in printed(stack, "sweeper", "wedged")
+            if it.get("HintsRepeated", [0.0]) != [0.0]
+        ],
         bool,
     )
     feed(stack, repeated[-1])

@@ -21,6 +21,7 @@ RUN_ELSEWHERE = {
     "make down": "tests/local",
     "make test": "CI",
     "make check": "CI",
+    "make chaos": "tests/chaos",
     "npx cdk bootstrap": "local/deploy.py, by each deploy of these tests",
     "npx cdk deploy": "local/deploy.py, by each deploy of these tests",
 }
