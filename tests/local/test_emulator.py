@@ -29,7 +29,13 @@ def of(emulator):
 
 
 def alive(pids):
-    return [pid for pid in pids if psutil.pid_exists(pid) and _status(pid) != "zombie"]
+    """Those that are not gone in a second: one that was killed takes a moment to go."""
+    deadline = time.monotonic() + 1
+    while True:
+        left = [pid for pid in pids if psutil.pid_exists(pid) and _status(pid) != "zombie"]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.02)
 
 
 def _status(pid):
