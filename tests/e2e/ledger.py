@@ -41,6 +41,16 @@ class Ledger:
         counts = [item["count"]["N"] for item in self._items(run_id) if "count" in item]
         return int(counts[0]) if counts else 0
 
+    def all_completions(self) -> dict[str, int]:
+        """`completions` of every run that has any."""
+        pages = self._dynamodb.get_paginator("scan").paginate(
+            TableName=TABLE,
+            FilterExpression="attribute_exists(#count)",
+            ExpressionAttributeNames={"#count": "count"},
+        )
+        items = [item for page in pages for item in page["Items"]]
+        return {item["run"]["S"]: int(item["count"]["N"]) for item in items}
+
     @staticmethod
     def most_at_once(spans: list[tuple[float, float]]) -> int:
         """The most of these (start, end) that overlapped."""
