@@ -255,10 +255,12 @@ def test_fault_25_a_pool_made_smaller_under_load_paused_and_resumed_loses_nothin
     def seen() -> int:
         return sum(bool(outage.ledger.times(run_id, "start")) for run_id in run_ids)
 
+    for run_id in [outage.submit(pool="slow", args={"seconds": 3}) for _ in range(10)]:
+        outage.stack.wait("slow", run_id)
     run_ids = [outage.submit(pool="slow", args={"seconds": 0.7}) for _ in range(40)]
     outage.stack.until(seen, lambda started: started >= 12)
     change(maxParallelism=2)
-    smaller = time.time() * 1000 + 500
+    smaller = time.time() * 1000 + 1000
     time.sleep(3)
     change(paused=True)
     paused = time.time() * 1000 + 500
