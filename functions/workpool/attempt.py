@@ -27,9 +27,6 @@ LOST = "worker lost: it crashed, ran out of memory or was ended at its deadline"
 MARGIN_MS = 5_000
 """Kept of the function's time for writing a failed attempt before the deadline."""
 
-UNREAD_SECONDS = 10
-"""After which a message comes back whose run's arguments S3 did not give."""
-
 
 def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | None:
     """Do what the message may do. Answers None: acknowledge it; else the seconds after which it
@@ -55,7 +52,7 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
                 _perform(claimed, args, message, remaining_ms)
         except Unread as unread:  # Nothing was claimed: no attempt is lost by it.
             events.log("arguments-unread", run, error=str(unread))
-            return UNREAD_SECONDS
+            return payloads.UNREAD_SECONDS
         except store.Refused as refused:  # It moved on meanwhile: judge again.
             run = refused.run
         else:

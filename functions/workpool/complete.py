@@ -26,9 +26,6 @@ Told = tuple[str | None, str | None]
 
 DIED = "the handler's process died each time"
 
-UNREAD_SECONDS = 10
-"""After which a run comes again whose context or return value S3 did not give."""
-
 MAX_WRITES = 90
 """Of the 100 entries of a transaction, the handler's."""
 
@@ -58,7 +55,7 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
         return _call(leased, told)
     except Unread as unread:  # Nothing was leased: no try is lost by it.
         events.log("completion-unread", run, error=str(unread))
-        return UNREAD_SECONDS
+        return payloads.UNREAD_SECONDS
     except store.Refused as refused:  # Another call holds the lease, or was faster.
         standing = refused.run
         return 1 if standing is not None and standing.completion == "pending" else None

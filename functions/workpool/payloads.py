@@ -30,6 +30,9 @@ They break even at 8.6 and 2.2 KB."""
 
 URL_SECONDS = 15 * 60
 
+UNREAD_SECONDS = 10
+"""After which a message comes back whose run's object S3 did not give."""
+
 PAGE = 1000
 """Names that S3 lists, and deletes, in one request."""
 
