@@ -273,7 +273,7 @@ MUTATIONS = [Mutation(*it) for it in [
     ("submit.py", '        lookup.check(request.action, "action")\n', "        pass\n", "submit: unknown names are stored"),
     ("status.py", "if not (is_pool_name(pool) and is_run_id(run_id)):", "if False:", "status: reads malformed ids"),
     ("dead_letters.py", "        return False\n", "        return True\n", "dead letters: a living worker's letter is dropped"),
-    ("dead_letters.py", "if verdict in (Verdict.LOSE, Verdict.CLAIM):", "if verdict is Verdict.LOSE:", "dead letters: a waiting run's letter is dropped"),
+    ("dead_letters.py", "verdict in (Verdict.LOSE, Verdict.CLAIM):", "verdict is Verdict.LOSE:", "dead letters: a waiting run's letter is dropped"),
     ("dead_letters.py", "if verdict in (Verdict.LOSE, Verdict.CLAIM):", "if verdict is Verdict.CLAIM:", "dead letters: a dead worker's letter is dropped"),
     ("dead_letters.py", "        drop(run, message, verdict)\n", "        pass\n", "dead letters: tokens are not answered"),
     ("dead_letters.py", "    look(key)\n", "", "dead letters: nothing is looked at"),

@@ -23,8 +23,8 @@ def from_work_queue(pool: str, body: str) -> bool:
     verdict = judge(run, message, clock.now_ms())
     if verdict is Verdict.BACK:
         return False
-    if verdict in (Verdict.LOSE, Verdict.CLAIM):
-        queues.deliver_again(pool, body, group=run.fairness_key if run else None)
+    if run is not None and verdict in (Verdict.LOSE, Verdict.CLAIM):
+        queues.deliver_again(pool, body, run)
     else:
         drop(run, message, verdict)
     events.log("dead-letter", run, verdict=verdict.name)

@@ -42,12 +42,10 @@ def _options(run: Run) -> dict[str, Any]:
     return options
 
 
-def deliver_again(pool: str, body: str, *, group: str | None) -> None:
-    """Put a message back on its pool's queue as it was, token and all."""
+def deliver_again(pool: str, body: str, run: Run) -> None:
+    """Put a message of a run back on its pool's queue as it was, token and all."""
     clients.client("sqs").send_message(
-        QueueUrl=settings().work_queue(pool),
-        MessageBody=body,
-        **({"MessageGroupId": group} if group else {}),
+        QueueUrl=settings().work_queue(pool), MessageBody=body, **_options(run)
     )
 
 

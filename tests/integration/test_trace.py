@@ -55,6 +55,16 @@ def test_the_header_goes_with_the_message_the_execution_and_the_event(world, sub
     assert sent(world, "start_execution")["traceHeader"] == HEADER
 
 
+def test_a_dead_letter_that_goes_back_keeps_its_trace(world, submitted) -> None:
+    from workpool import dead_letters
+    from workpool.message import Message
+
+    run = submitted(tracing=True)
+    assert dead_letters.from_work_queue("default", Message(run=run.key, due=run.due).body())
+    header = sent(world, "send_message")["MessageSystemAttributes"]["AWSTraceHeader"]
+    assert header["StringValue"] == HEADER
+
+
 def test_without_tracing_nothing_is_kept_and_nothing_sent(world, submitted) -> None:
     from handlers import relay
 
