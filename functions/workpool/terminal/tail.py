@@ -67,12 +67,12 @@ class Tail:
 
     def look(self) -> Look:
         """Look now. Raises UnknownPool."""
-        runs = list(islice(self._pool.runs(), SEEN))
+        runs = list(islice(self._pool.runs(fetch=False), SEEN))
         pools = {it["name"]: it for it in self._pool.pools()}
         if self._pool.pool not in pools:
             raise UnknownPool(f"no pool {self._pool.pool!r}; there are {', '.join(pools)}")
         gone = self._open.keys() - {it.run_id for it in runs}
-        ended = [it for it in self._pool.status_batch(sorted(gone)) if it.ended]
+        ended = [it for it in self._pool.status_batch(sorted(gone), fetch=False) if it.ended]
         self._open = {it.run_id: it for it in runs}
         self._ended += sorted(ended, key=lambda it: it.finished_at or 0)
         return Look(
