@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ class Show:
                 stage=self.stage,
                 submitted=self.load.results,
                 seen=self.statuses.seen,
-                read=self.statuses.read_whole,
+                read=partial(self.statuses.read, include="attempts"),
                 lives=self.processes.lives,
                 changes=self.stream.changes,
                 dues=self.stream.dues,

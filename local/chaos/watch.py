@@ -212,16 +212,9 @@ class Statuses:
     stage: Stage
     seen: dict[tuple[str, str], list[Seen]] = field(default_factory=lambda: defaultdict(list))
 
-    def read(self, pool: str, run_id: str) -> dict[str, Any]:
+    def read(self, pool: str, run_id: str, *, include: str = "") -> dict[str, Any]:
         asked = time.time() * 1000
-        status = self.stage.status(pool, run_id)
-        self.note(pool, run_id, status, asked=asked)
-        return status
-
-    def read_whole(self, pool: str, run_id: str) -> dict[str, Any]:
-        """The same with the run's attempts."""
-        asked = time.time() * 1000
-        status = self.stage.status(pool, run_id, include="attempts")
+        status = self.stage.status(pool, run_id, include=include)
         self.note(pool, run_id, status, asked=asked)
         return status
 
