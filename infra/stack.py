@@ -252,8 +252,8 @@ class WorkpoolStack(Stack):
             _allow(pool.consumer, ANSWER_TOKEN, "*")
             _allow(dead_letters.function, ["sqs:SendMessage"], pool.parked.queue_arn)
         _allow(dead_letters.function, ANSWER_TOKEN, "*")
-        for reading in (relay.retry_function, completion.function, dead_letters.function):
-            _allow(reading, ["sqs:SendMessage"], dead_letters.parked.queue_arn)
+        for parking in (relay.retry_function, completion.function, dead_letters.function):
+            _allow(parking, ["sqs:SendMessage"], dead_letters.parked.queue_arn)
 
         # Each Retrier sends to its own pool.
         for pool in pools:

@@ -1,4 +1,5 @@
-"""The tables: the only module that speaks to DynamoDB, one function per transition of a run.
+"""The runs table: the only module that speaks to it, one function per transition of a run. Also
+where the walks over runs and objects stopped, which stands in the stats table.
 
 Each transition is one conditional write. The SDK repeats a write whose answer was lost and then
 meets its own success as a refused condition, so a refusal is read back: if the item shows this
