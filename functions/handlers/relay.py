@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
         except Unreadable as error:
             unreadable.append(images["Keys"]["run"]["S"])
             events.log("item-unreadable", key=unreadable[-1], error=str(error))
-    if unreadable:  # The retry queue keeps them until code that reads them is back.
+    if unreadable:  # Parked from there; the sweeper looks when code that reads them is back.
         queues.relay_later(unreadable)
     relay([(it.old, it.new) for it in changes])
     windows = {pool.name: width_ms(pool.stats_window_ms) for pool in settings.pools().values()}
