@@ -1,8 +1,13 @@
-"""A machine without AWS: fake credentials, no profile, no region but the tests' own."""
+"""A machine without AWS: fake credentials, no profile, no region but the tests' own. And how
+`make test` shares the tests out among its processes."""
 
+import contextlib
 import os
 
+import psutil
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ |= {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -18,6 +23,41 @@ for name in [name for name in os.environ if name.startswith("WORKPOOL_")]:
     del os.environ[name]
 
 
+LANES = ("e2e", "outage", "chaos", "local", "synth", "model")
+"""Directories whose tests share an emulator or a synthesis, and so a process where `make test` uses
+several; in the order in which they begin, the longest first. Other tests go wherever there is time.
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First what needs no emulator, last the chaos that goes on beside it."""
-    items.sort(key=lambda item: [bool(item.get_closest_marker(it)) for it in ("chaos", "e2e")])
+    def place(item: pytest.Item) -> int:
+        lane = item.path.parent.name
+        return LANES.index(lane) if lane in LANES else len(LANES)
+
+    items.sort(key=place)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The first lane's tests have clocks in them: what goes on beside them takes second place."""
+    if "PYTEST_XDIST_WORKER" in os.environ and item.path.parent.name != LANES[0] and not os.nice(0):
+        os.nice(10)
+
+
+class ByLane(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        lane = nodeid.split("/")[1]
+        return lane if lane in LANES else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByLane:
+    return ByLane(config, log)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A process that is ended by Ctrl-C leaves what it started: emulators, a chaos run."""
+    if session := config.pluginmanager.getplugin("dsession"):
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):  # Gone meanwhile, or another user's.
+                ran = process.environ().get("PYTEST_XDIST_TESTRUNUID")
+                if ran == session.nodemanager.testrunuid and process.pid != os.getpid():
+                    process.kill()

@@ -4,6 +4,7 @@
 arguments, contexts and results are logged at DEBUG only.
 """
 
+import json
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,13 @@ from workpool.settings import settings
 @cache
 def logger() -> Logger:
     """The process's logger, at the level of the deployment."""
-    return Logger(service=settings().stack, level=_level(), location=None)
+    return Logger(service=settings().stack, level=_level(), location=None, json_serializer=_line)
+
+
+def _line(fields: dict[str, Any]) -> str:
+    """As JSON, legible, and encodable whatever an error's text holds: half a surrogate pair too."""
+    text = json.dumps(fields, default=str, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _level() -> str:
@@ -29,7 +36,7 @@ def _level() -> str:
 @cache
 def _user_logger() -> Logger:
     """User code's logger: of another name, so that its keys stay off the pool's own lines."""
-    return Logger(service=f"{settings().stack}-user", level=_level())
+    return Logger(service=f"{settings().stack}-user", level=_level(), json_serializer=_line)
 
 
 def for_run(run: Run) -> Logger:
@@ -103,7 +110,8 @@ def _about(run: Run | None) -> dict[str, Any]:
 
 @cache
 def _always_logger() -> Logger:
-    return Logger(service=f"{settings().stack}-stats", level="INFO", location=None)
+    service = f"{settings().stack}-stats"
+    return Logger(service=service, level="INFO", location=None, json_serializer=_line)
 
 
 def always(event: str, **fields: Any) -> None:

@@ -74,12 +74,15 @@ class Deployed:
         return self.until(lambda: self.status(pool, run_id), until, timeout)
 
     def until(self, read: Callable[[], T], good: Callable[[T], bool], timeout: float = 30) -> T:
+        """Looks again and again, and rests for as long as a look takes."""
         deadline = time.monotonic() + timeout
-        while not good(value := read()):
+        while True:
+            began = time.monotonic()
+            if good(value := read()):
+                return value
             if time.monotonic() > deadline:
                 raise TimeoutError(f"still {value!r} after {timeout} s")
-            time.sleep(0.1)
-        return value
+            time.sleep(max(0.1, time.monotonic() - began))
 
     def item(self, pool: str, run_id: str) -> dict[str, Any]:
         """The run's item as DynamoDB holds it."""

@@ -15,7 +15,7 @@ from tests.e2e.command import SCRIPT
 pytestmark = pytest.mark.e2e
 
 RUN_ELSEWHERE = {
-    "make demo": "tests/demo",
+    "make demo": "CI",
     "make up": "tests/local",
     ". .local/env": "tests/local",
     "make down": "tests/local",

@@ -18,7 +18,7 @@ LEFT_OUT = {"skip", "skipif", "xfail", "importorskip"}
 
 def named(row: list[str]) -> list[tuple[str, str]]:
     """The tests of a row: path in `tests`, function."""
-    found = re.findall(r"`((?:e2e/)?test_\w+\.py)::(test_\w+)`", row[3])
+    found = re.findall(r"`((?:(?:e2e|outage)/)?test_\w+\.py)::(test_\w+)`", row[3])
     return [(file if "/" in file else f"faults/{file}", test) for file, test in found]
 
 
@@ -63,11 +63,13 @@ def test_a_row_says_rightly_where_its_tests_run() -> None:
         places = set(row[4].rstrip("| ").split(", "))
         files = {file for file, _ in named(row)}
         assert ("moto" in places) == any(it.startswith("faults/") for it in files), row
-        assert ("emulator" in places) == any(it.startswith("e2e/") for it in files), row
+        assert ("emulator" in places) == any(it.startswith(("e2e/", "outage/")) for it in files), (
+            row
+        )
 
 
 def test_each_fault_has_a_test_of_its_number_and_each_numbered_test_a_fault() -> None:
-    files = [*(TESTS / "faults").glob("test_*.py"), *(TESTS / "e2e").glob("test_*.py")]
+    files = [it for name in ("faults", "e2e", "outage") for it in (TESTS / name).glob("test_*.py")]
     numbers = {
         int(match[1])
         for path in files

@@ -157,3 +157,16 @@ def test_a_missing_environment_names_all_that_is_missing(world, monkeypatch) -> 
     settings.settings.cache_clear()
     with pytest.raises(KeyError, match="WORKPOOL_EVENT_BUS, WORKPOOL_RETRIER"):
         settings.settings()
+
+
+def test_half_a_surrogate_pair_in_an_error_loses_no_line(world, message, logged) -> None:
+    def work(ctx: Any, args: Any) -> None:
+        ctx.logger.info("grüße \ud800")
+        raise ValueError("\ud800")
+
+    world.action(work)
+    world.put(world.a_run())
+    attempted(message(world.run("default#r1")))
+    lines = {it["message"]: it for it in logged()}
+    assert {"grüße \ud800", "the action raised", "job-retry"} <= set(lines)
+    assert "ValueError: \ud800" in lines["the action raised"]["exception"]

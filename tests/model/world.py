@@ -646,6 +646,8 @@ class World:
             self.wrong(f"{run.key}: expires at {run.expires_at}, and it is over: {over}")
         if run.ended and (run.completion is None) is not (run.on_complete is None):
             self.wrong(f"I2 {run.key} ended, its completion is {run.completion}")
+        if run.completion in (None, "done", "parked") and run.completion_lease is not None:
+            self.wrong(f"I2 {run.key}: its completion is {run.completion} and leased")
         if (run.lease is not None) is not (run.kind == "running"):
             self.wrong(f"{run.key} is {run.kind}, its lease {run.lease}")
 

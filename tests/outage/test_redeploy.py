@@ -3,7 +3,7 @@ value wins."""
 
 import pytest
 
-from tests.e2e.conftest import POOLS
+from tests.outage.conftest import POOLS
 
 pytestmark = pytest.mark.e2e
 
@@ -22,7 +22,7 @@ def limits(stack, pool):
 
 
 def test_a_deploy_leaves_what_was_changed_at_run_time_until_cdk_json_says_otherwise(stack):
-    for pool in ("paused", "changed"):
+    for pool in ("left", "changed"):
         assert limits(stack, pool) == (2, 2, 2)
         assert stack.http("PATCH", f"/pools/{pool}", {"maxParallelism": 5})[0] == 200
         assert limits(stack, pool) == (5, 5, 5)
@@ -30,7 +30,7 @@ def test_a_deploy_leaves_what_was_changed_at_run_time_until_cdk_json_says_otherw
     stack.redeploy(POOLS | {"changed": POOLS["changed"] | {"maxParallelism": 4}})
     # As its schedule does every few minutes: it repairs what a deploy undid.
     stack.client("lambda").invoke(FunctionName=f"{stack.name}-sweeper", Payload="{}")
-    assert limits(stack, "paused") == (5, 5, 5)
+    assert limits(stack, "left") == (5, 5, 5)
     assert limits(stack, "changed") == (4, 4, 4)
 
     run_id = stack.submit({"pool": "changed", "action": "probe.work"})["runId"]

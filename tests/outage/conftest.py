@@ -1,0 +1,28 @@
+"""A deploy of its own for tests that take away what all pools share: the relay, the completion
+function, the rule, or the deployed stack itself."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.deployed import Deployed
+from tests.e2e.ledger import TABLE, Ledger
+from tests.e2e.standing import Pools, standing
+
+POOLS: Pools = {
+    "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
+    "lost": {"maxParallelism": 20, "actionTimeoutSeconds": 1, "tables": [TABLE]},
+    "changed": {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]},
+    "left": {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]},
+}
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with standing(tmp_path_factory, POOLS) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def ledger(stack: Deployed) -> Ledger:
+    return Ledger(stack.client("dynamodb"))
