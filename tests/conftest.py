@@ -23,10 +23,12 @@ for name in [name for name in os.environ if name.startswith("WORKPOOL_")]:
     del os.environ[name]
 
 
-LANES = ("e2e", "outage", "chaos", "local", "synth", "model")
-"""Directories whose tests share an emulator or a synthesis, and so a process where `make test` uses
-several; in the order in which they begin, the longest first. Other tests go wherever there is time.
-"""
+pytest_plugins = ["workpool.testing"]
+
+LANES = ("e2e", "outage", "chaos", "integration", "local", "synth", "model", "faults")
+"""Directories whose tests share an emulator, a synthesis or moto's state, and so a process where
+`make test` uses several; in the order in which they begin, the longest first. Other tests go
+wherever there is time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

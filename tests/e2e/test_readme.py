@@ -85,8 +85,31 @@ def test_the_commands_as_in_the_readme(stack, tables):
     assert "success" in printed and "pending" in printed
 
 
+def test_the_test_as_in_the_readme(tmp_path):
+    for path, text in readme.files().items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+        (tmp_path / path).with_name("__init__.py").touch()
+    checkout = Path(readme.README).parent
+    (tmp_path / "functions" / "workpool").symlink_to(checkout / "functions" / "workpool")
+    (tmp_path / "cdk.json").symlink_to(checkout / "cdk.json")
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["workpool.testing"]\n')
+    (tmp_path / "test_invoices.py").write_text(readme.block("python test"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": "functions"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout
+
+
 def test_every_block_and_command_of_the_readme_is_run_somewhere():
     run_here = {"python client", "python sdk", "sh", "python transaction", "workpool"}
+    run_here |= {"python test"}
     assert {it.name for it in readme.blocks() if it.what == "run"} == run_here
     assert len(readme.files()) == 2
     for block in readme.blocks():

@@ -6,7 +6,6 @@ one operation fail, or be repeated as the SDK does when an answer is lost.
 
 import io
 import json
-import logging
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +21,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.moto_api._internal import moto_api_backend
 
-from workpool import clients, clock, events, lookup, remote, settings, store
+from workpool import clients, clock, lookup, settings, store, testing
 from workpool.message import Message
 from workpool.request import parse
 from workpool.run import Item, Run
@@ -508,52 +507,14 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
 
 
 def _forget() -> None:
-    for cached in (settings.settings, settings.pools, lookup._decorated, remote._timeout_ms):
-        cached.cache_clear()
-    events.logger.cache_clear()
-    events._user_logger.cache_clear()
-    events._always_logger.cache_clear()
-    for name in (
-        STACK,
-        f"{STACK}-user",
-        f"{STACK}-stats",
-    ):  # Powertools keeps a logger's first handler and stdout
-        logging.Logger.manager.loggerDict.pop(name, None)
+    testing.forget(STACK)
     for name in [it for it in sys.modules if it.split(".")[0] in ("actions", "completions")]:
         del sys.modules[name]
 
 
 def _create_tables() -> None:
-    boto3_client("dynamodb").create_table(
-        TableName="stats",
-        KeySchema=[
-            {"AttributeName": "pk", "KeyType": "HASH"},
-            {"AttributeName": "sk", "KeyType": "RANGE"},
-        ],
-        AttributeDefinitions=[
-            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    boto3_client("dynamodb").create_table(
-        TableName="runs",
-        KeySchema=[{"AttributeName": "run", "KeyType": "HASH"}],
-        AttributeDefinitions=[
-            {"AttributeName": name, "AttributeType": kind}
-            for name, kind in (("run", "S"), ("open", "S"), ("enqueuedAt", "N"))
-        ],
-        GlobalSecondaryIndexes=[
-            {
-                "IndexName": "open",
-                "KeySchema": [
-                    {"AttributeName": "open", "KeyType": "HASH"},
-                    {"AttributeName": "enqueuedAt", "KeyType": "RANGE"},
-                ],
-                "Projection": {"ProjectionType": "KEYS_ONLY"},
-            }
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
+    for table in testing.tables(runs="runs", stats="stats"):
+        boto3_client("dynamodb").create_table(**table)
 
 
 def _deploy() -> None:

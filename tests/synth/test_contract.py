@@ -50,6 +50,32 @@ def test_a_pools_own_environment_reaches_its_consumer_alone(make_resources: Any)
         assert variables["IDEMPOTENT_WORKPOOL_LOG_LEVEL"] == ("DEBUG" if own else "INFO")
 
 
+def test_what_tests_run_on_is_what_is_deployed(tmp_path: Path, resources: Any) -> None:
+    """`workpool.testing`: its defaults, its environment and its tables."""
+    testing = importlib.import_module("workpool.testing")
+    settings = importlib.import_module("workpool.settings")
+    config = WorkpoolConfig.from_context(
+        {"pools": {"default": {"maxParallelism": 1}}}, log_level="INFO"
+    )
+    staged = staged_functions(tmp_path, config.pools, reserved=True)
+    (deployed,) = json.loads((staged / "pools.json").read_text()).values()
+    assert {name: deployed[name] for name in testing.DEFAULTS} == testing.DEFAULTS
+    assert set(testing._environment()) >= settings.ENVIRONMENT
+    for table in testing.tables(runs="runs", stats="stats"):
+        [its] = [
+            it
+            for it in resources.of("AWS::DynamoDB::Table").values()
+            if it["KeySchema"] == table["KeySchema"]
+        ]
+        for name in ("BillingMode", "GlobalSecondaryIndexes"):
+            assert its.get(name) == table.get(name)
+
+        def kinds(of: dict[str, Any]) -> set[tuple[str, str]]:
+            return {(it["AttributeName"], it["AttributeType"]) for it in of["AttributeDefinitions"]}
+
+        assert kinds(its) == kinds(table)
+
+
 def test_names_by_pool_leave_the_pool_to_be_filled_in(resources: Any) -> None:
     _, function = resources.named(FUNCTION, "Workpool-submit")
     variables = function["Environment"]["Variables"]

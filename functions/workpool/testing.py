@@ -1,0 +1,515 @@
+"""A pool in a test: actions and completion handlers run to completion in process, on moto, with a
+clock to move. No emulator, no AWS account; needs pytest and moto.
+
+    # conftest.py
+    pytest_plugins = ["workpool.testing"]
+
+    # test_invoices.py
+    def test_a_mail_that_bounces_is_sent_again(workpool_local):
+        pool = IdempotentWorkpool()
+        run_id = pool.run("invoices.send", {"to": "ada@example.org"}, on_complete="invoices.sent")
+        workpool_local.settle()
+        assert pool.status(run_id).succeeded
+
+The verbs are the deployed ones, on moto's DynamoDB and S3; SQS, Step Functions and EventBridge are
+in memory, on the test's clock. One thing happens at a time: that no more than maxParallelism run
+at once, that AWS would permit it, and how long an action may take are for `make up` to show.
+"""
+
+import heapq
+import io
+import json
+import logging
+import threading
+import time
+from collections import ChainMap
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from workpool import (
+    attempt,
+    client,
+    clients,
+    clock,
+    complete,
+    control,
+    counters,
+    events,
+    look,
+    lookup,
+    message,
+    relay,
+    remote,
+    settings,
+    stats,
+)
+from workpool.run import Item, Run
+
+STACK = "Local"
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+BUCKET = "workpool-local-payloads"
+MARGIN_MS = 10_000
+"""What a consumer has beyond its pool's actionTimeoutSeconds."""
+
+HANDLER_MS = 60_000
+
+DEFAULTS: dict[str, Any] = {
+    "maxParallelism": 1,
+    "initialBackoffMs": 250,
+    "base": 2,
+    "maxRetries": 4,
+    "statsWindowMs": 300_000,
+    "actionTimeoutSeconds": 60,
+    "retentionSeconds": 86_400,
+    "lambdaActions": [],
+}
+"""Of a pool's settings, as `cdk.json` has them."""
+
+MOST_STEPS = 100_000
+
+
+@pytest.fixture
+def workpool_pools() -> dict[str, dict[str, Any]]:
+    """The pools, as in `cdk.json`, whose they are. Override it to test with others."""
+    path = lookup.ROOT.parent / "cdk.json"
+    pools: dict[str, Any] = json.loads(path.read_text())["context"]["pools"]
+    return pools
+
+
+@pytest.fixture
+def workpool_local(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workpool_pools: dict[str, dict[str, Any]]
+) -> Iterator["WorkpoolLocal"]:
+    """The pools of `cdk.json` in this process. Every `IdempotentWorkpool` speaks to them, and every
+    boto3 client to moto, where the tables are that a test makes for its actions."""
+    own = (pool.get("environment", {}) for pool in workpool_pools.values())
+    for name, value in ChainMap(_environment(), *own).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    pools = tmp_path / "pools.json"
+    pools.write_text(json.dumps({it: DEFAULTS | own for it, own in workpool_pools.items()}))
+    monkeypatch.setattr(settings, "POOLS_FILE", pools)
+    forget(STACK)
+    with mock_aws():
+        dynamodb = boto3.client("dynamodb", region_name=REGION)
+        bucket = boto3.resource("s3", region_name=REGION).Bucket(BUCKET)
+        bucket.create()
+        made = [
+            dynamodb.create_table(**it)["TableDescription"]["TableName"]
+            for it in tables(runs=f"{STACK}-runs", stats=f"{STACK}-stats")
+        ]
+        yield WorkpoolLocal(monkeypatch)
+        for table in made:  # moto forgets nothing while a test has it mocked, too.
+            dynamodb.delete_table(TableName=table)
+        bucket.objects.delete()
+        bucket.delete()
+    forget(STACK)
+
+
+class WorkpoolLocal:
+    """The pools of a test, and their clock. Nothing happens by itself: `settle` and `tick` let it,
+    and so does a client's `wait`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_ms = time.time_ns() // 1_000_000
+        """The time, in epoch milliseconds."""
+        self.parked: list[str] = []
+        """Bodies of messages that no version of the code can read."""
+        self._agenda = _Agenda()
+        self._killed = 0
+        self._stream = _Stream()
+        self._functions = _Functions(self._soon)
+        in_memory = {
+            "sqs": _Queues(self._sent),
+            "stepfunctions": _Retriers(self._agenda, self._deliver),
+            "events": _Bus(lambda key: self._soon(partial(self._complete, key))),
+            "lambda": self._functions,
+        }
+        on_moto = cache(partial(boto3.client, region_name=REGION))
+
+        def client_of(service: str) -> Any:
+            return in_memory.get(service) or on_moto(service)
+
+        carried = attempt._carried
+
+        def carried_unless_killed(*given: Any) -> Any:
+            outcome = carried(*given)
+            if self._killed:
+                self._killed -= 1
+                raise _Killed
+            return outcome
+
+        for module, name, value in (
+            (clients, "client", client_of),
+            (clients, "patient", lambda service, seconds: client_of(service)),
+            (clock, "now_ms", lambda: self.now_ms),
+            (attempt, "threading", SimpleNamespace(Timer=_NoTimer, Lock=threading.Lock)),
+            (attempt, "_carried", carried_unless_killed),
+            (client, "time", SimpleNamespace(monotonic=self._seconds, sleep=self.tick)),
+        ):
+            monkeypatch.setattr(module, name, value)
+
+    def settle(self) -> None:
+        """Let all happen that is to come, however late: the clock moves on from one thing to the
+        next, until nothing is left. Raises RuntimeError if it goes on and on."""
+        for _ in range(MOST_STEPS):
+            self._relay()
+            if self._agenda.next_at() is None:
+                return
+            self._do_next()
+        raise RuntimeError(f"after {MOST_STEPS} steps there is still something to do")
+
+    def tick(self, seconds: float) -> None:
+        """Let so much time pass, and what falls into it happen."""
+        until = self.now_ms + round(seconds * 1000)
+        self._relay()
+        while (at_ms := self._agenda.next_at()) is not None and at_ms <= until:
+            self._do_next()
+            self._relay()
+        self.now_ms = until
+
+    def kill(self, attempts: int = 1) -> None:
+        """Kill the processes of the next attempts when their action is done and nothing is
+        written yet: the action will be called again, with the same idempotency key."""
+        self._killed += attempts
+
+    def function(self, name: str, answer: Callable[[dict[str, Any]], Any]) -> None:
+        """What `lambda:<name>` answers; what it raises is the function's error."""
+        self._functions.answers[name] = answer
+
+    # What happens
+
+    def _soon(self, do: Callable[[], Any], seconds: float = 0) -> None:
+        self._agenda.at(self.now_ms + round(seconds * 1000), do)
+
+    def _do_next(self) -> None:
+        at_ms, do = self._agenda.pop()
+        self.now_ms = max(self.now_ms, at_ms)
+        do()
+
+    def _seconds(self) -> float:
+        return self.now_ms / 1000
+
+    def _relay(self) -> None:
+        changes = self._stream.read(self.now_ms)
+        if changes:
+            relay.relay([(it.old, it.new) for it in changes])
+            widths = {
+                it.name: stats.width_ms(it.stats_window_ms) for it in settings.pools().values()
+            }
+            counters.count(changes, window_ms=widths)
+
+    def _sent(self, queue: str, body: str) -> None:
+        if queue == "parked":
+            self.parked.append(body)
+        elif queue == "relay-retry":
+            self._soon(partial(look.look, json.loads(body)["run"]))
+        else:
+            self._deliver(body)
+
+    def _deliver(self, body: str) -> None:
+        self._soon(partial(self._attempt, message.read(body)))
+
+    def _attempt(self, its: message.Message) -> None:
+        pool = settings.pool(its.run.partition("#")[0])
+        ends_ms = self.now_ms + pool.action_timeout_ms + MARGIN_MS
+        try:
+            again = attempt.attempt(its, remaining_ms=lambda: ends_ms - self.now_ms)
+        except _Killed:
+            again = (ends_ms - self.now_ms) / 1000
+        if again is not None:
+            self._soon(partial(self._attempt, its), again)
+
+    def _complete(self, key: str) -> None:
+        ends_ms = self.now_ms + HANDLER_MS
+        again = complete.complete(key, remaining_ms=lambda: ends_ms - self.now_ms)
+        if again is not None:
+            self._soon(partial(self._complete, key), again)
+
+
+class _Agenda:
+    """What is to happen, and when; at the same time in the order in which it was noted."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int]] = []
+        self._things: dict[int, Callable[[], Any]] = {}
+        self._numbers = count(1)
+
+    def at(self, at_ms: int, do: Callable[[], Any]) -> int:
+        """Note it. Answers the number by which it may be dropped."""
+        number = next(self._numbers)
+        self._things[number] = do
+        heapq.heappush(self._heap, (at_ms, number))
+        return number
+
+    def drop(self, number: int | None) -> None:
+        self._things.pop(number or 0, None)
+
+    def next_at(self) -> int | None:
+        while self._heap and self._heap[0][1] not in self._things:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def pop(self) -> tuple[int, Callable[[], Any]]:
+        at_ms, number = heapq.heappop(self._heap)
+        return at_ms, self._things.pop(number)
+
+
+class _Killed(BaseException):
+    """The process of an attempt ended here."""
+
+
+class _NoTimer:
+    """In place of an attempt's watchdog, which ends the process."""
+
+    daemon = False
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def start(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
+class _Stream:
+    """The runs table's stream, from its beginning."""
+
+    def __init__(self) -> None:
+        self._streams = boto3.client("dynamodbstreams", region_name=REGION)
+        arn = self._streams.list_streams(TableName=f"{STACK}-runs")["Streams"][0]["StreamArn"]
+        shard = self._streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]
+        self._iterator = self._streams.get_shard_iterator(
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+
+    def read(self, now_ms: int) -> list[counters.Counted]:
+        """What changed since it was read last."""
+        answer = self._streams.get_records(ShardIterator=self._iterator)
+        self._iterator = answer["NextShardIterator"]
+        return [
+            counters.Counted(
+                sequence=record["dynamodb"]["SequenceNumber"],
+                at_ms=now_ms,
+                old=_run(record["dynamodb"].get("OldImage")),
+                new=_run(record["dynamodb"].get("NewImage")),
+            )
+            for record in answer["Records"]
+        ]
+
+
+class _Queues:
+    """SQS, as far as the pool sends to it."""
+
+    def __init__(self, sent: Callable[[str, str], None]) -> None:
+        self._sent = sent
+
+    def send_message(self, *, QueueUrl: str, MessageBody: str, **_: Any) -> dict[str, Any]:
+        self._sent(QueueUrl.rpartition("/")[2], MessageBody)
+        return {}
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[Any]) -> dict[str, Any]:
+        for entry in Entries:
+            self.send_message(QueueUrl=QueueUrl, MessageBody=entry["MessageBody"])
+        return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
+
+    def get_queue_attributes(self, *, QueueUrl: str, AttributeNames: list[str]) -> dict[str, Any]:
+        return {"Attributes": dict.fromkeys(AttributeNames, "0")}
+
+
+class _Retriers:
+    """Step Functions, running each pool's Retrier: wait for a due, send an attempt with a token,
+    and go by its answer."""
+
+    def __init__(self, agenda: _Agenda, deliver: Callable[[str], None]) -> None:
+        self._agenda, self._deliver = agenda, deliver
+        self._open: dict[str, int | None] = {}
+        """By the execution's name: what it waits for on the agenda; None: for its token."""
+        self._runs: dict[str, str] = {}
+        self._tokens: dict[str, str] = {}
+        self._numbers = count(1)
+
+    def start_execution(self, *, name: str, input: str, **_: Any) -> dict[str, Any]:
+        if name in self._runs:
+            raise _refusal("ExecutionAlreadyExists", "StartExecution")
+        given = json.loads(input)
+        self._runs[name] = given["run"]
+        self._backoff(name, given["retry"]["Cause"])
+        return {}
+
+    def stop_execution(self, *, executionArn: str) -> dict[str, Any]:
+        self._agenda.drop(self._open.pop(executionArn.rpartition(":")[2], None))
+        return {}
+
+    def send_task_success(self, *, taskToken: str, output: str) -> dict[str, Any]:
+        del self._open[self._answered(taskToken)]
+        return {}
+
+    def send_task_failure(self, *, taskToken: str, error: str, cause: str) -> dict[str, Any]:
+        self._backoff(self._answered(taskToken), cause)
+        return {}
+
+    def _answered(self, token: str) -> str:
+        name = self._tokens.pop(token, "")
+        if name not in self._open:
+            raise _refusal("TaskTimedOut", "SendTask")
+        return name
+
+    def _backoff(self, name: str, due: str) -> None:
+        due_ms = clock.from_timestamp(due)
+        self._open[name] = self._agenda.at(due_ms, lambda: self._attempt(name, due_ms))
+
+    def _attempt(self, name: str, due_ms: int) -> None:
+        token = f"token-{next(self._numbers)}"
+        self._tokens[token], self._open[name] = name, None
+        its = message.Message(run=self._runs[name], due=due_ms, token=token, execution=name)
+        self._deliver(its.body())
+
+
+class _Bus:
+    """EventBridge, with the rule of completions."""
+
+    def __init__(self, announced: Callable[[str], None]) -> None:
+        self._announced = announced
+
+    def put_events(self, *, Entries: list[Any]) -> dict[str, Any]:
+        for entry in Entries:
+            detail = json.loads(entry["Detail"])
+            if "onComplete" in detail:
+                self._announced(detail["run"])
+        return {"Entries": [{} for _ in Entries]}
+
+
+class _Functions:
+    """Lambda: the functions that a test gave answers to, and the sweeper, for cancelAll."""
+
+    def __init__(self, soon: Callable[[Callable[[], Any]], None]) -> None:
+        self.answers: dict[str, Callable[[dict[str, Any]], Any]] = {}
+        self._soon = soon
+
+    def __getattr__(self, operation: str) -> Any:
+        raise NotImplementedError(
+            f"workpool_local has no Lambda service to {operation}: pools are paused and scaled "
+            "where they are deployed, by `make up` on this machine"
+        )
+
+    def get_function_configuration(self, *, FunctionName: str) -> dict[str, Any]:
+        if FunctionName not in self.answers:
+            raise _refusal("ResourceNotFoundException", "GetFunctionConfiguration")
+        return {"FunctionName": FunctionName, "Timeout": 0}
+
+    def invoke(self, *, FunctionName: str, Payload: str, **_: Any) -> dict[str, Any]:
+        given = json.loads(Payload)
+        if FunctionName == f"{STACK}-sweeper":
+            pool = settings.pool(given["cancel"])
+            self._soon(lambda: control.walk_cancel(pool, in_time=lambda: True))
+            return {}
+        try:
+            text = json.dumps(self.answers[FunctionName](given))
+        except Exception as error:
+            shape = {"errorMessage": str(error), "errorType": type(error).__name__}
+            return {"FunctionError": "Unhandled", "Payload": _payload(json.dumps(shape))}
+        return {"Payload": _payload(text)}
+
+
+def tables(*, runs: str, stats: str) -> list[dict[str, Any]]:
+    """What `create_table` needs for the two tables of a stack."""
+    pay = {"BillingMode": "PAY_PER_REQUEST"}
+    return [
+        {
+            "TableName": runs,
+            "KeySchema": [{"AttributeName": "run", "KeyType": "HASH"}],
+            "AttributeDefinitions": [
+                {"AttributeName": name, "AttributeType": kind}
+                for name, kind in (("run", "S"), ("open", "S"), ("enqueuedAt", "N"))
+            ],
+            "GlobalSecondaryIndexes": [
+                {
+                    "IndexName": "open",
+                    "KeySchema": [
+                        {"AttributeName": "open", "KeyType": "HASH"},
+                        {"AttributeName": "enqueuedAt", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
+            ],
+            "StreamSpecification": {
+                "StreamEnabled": True,
+                "StreamViewType": "NEW_AND_OLD_IMAGES",
+            },
+            **pay,
+        },
+        {
+            "TableName": stats,
+            "KeySchema": [
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            "AttributeDefinitions": [
+                {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")
+            ],
+            **pay,
+        },
+    ]
+
+
+def forget(stack: str) -> None:
+    """Forget what this process knows of a deployment: its environment, its names, its loggers."""
+    for cached in (
+        settings.settings,
+        settings.pools,
+        lookup._decorated,
+        remote._timeout_ms,
+        events.logger,
+        events._user_logger,
+        events._always_logger,
+    ):
+        cached.cache_clear()
+    for name in (stack, f"{stack}-user", f"{stack}-stats"):
+        # Powertools keeps a logger's first handler and its standard output.
+        logging.Logger.manager.loggerDict.pop(name, None)
+
+
+def _run(image: Item | None) -> Run | None:
+    return Run.from_item(image) if image else None
+
+
+def _payload(text: str) -> io.BytesIO:
+    return io.BytesIO(text.encode())
+
+
+def _refusal(code: str, operation: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "as AWS does"}}, operation)
+
+
+def _environment() -> dict[str, str]:
+    queues = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}"
+    return {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "WORKPOOL_STACK": STACK,
+        "WORKPOOL_RUNS_TABLE": f"{STACK}-runs",
+        "WORKPOOL_STATS_TABLE": f"{STACK}-stats",
+        "WORKPOOL_PAYLOADS_BUCKET": BUCKET,
+        "WORKPOOL_EVENT_BUS": f"{STACK}-events",
+        "WORKPOOL_WORK_QUEUE": f"{queues}/{{pool}}-work",
+        "WORKPOOL_DEAD_LETTER_QUEUE": f"{queues}/{{pool}}-dead-letters",
+        "WORKPOOL_PARKED_QUEUE": f"{queues}/parked",
+        "WORKPOOL_SHARED_PARKED_QUEUE": f"{queues}/parked",
+        "WORKPOOL_RELAY_RETRY_QUEUE": f"{queues}/relay-retry",
+        "WORKPOOL_RETRIER": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{{pool}}",
+        "WORKPOOL_CONSUMER": f"{STACK}-{{pool}}-consumer",
+        "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "INFO",
+    }

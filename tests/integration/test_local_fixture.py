@@ -1,0 +1,278 @@
+"""`workpool.testing`, for a team's own tests: on a project with actions and handlers of theirs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from workpool import IdempotentWorkpool, UnknownAction, UnknownPool, lookup
+from workpool.testing import WorkpoolLocal
+
+ACTIONS = """
+import boto3
+from workpool import IdempotentWorkpool, NonRetryableError, action
+
+@action
+def charge(ctx, args):
+    calls = boto3.client("dynamodb").update_item(
+        TableName="calls",
+        Key={"id": {"S": ctx.idempotency_key}},
+        UpdateExpression="ADD calls :one",
+        ExpressionAttributeValues={":one": {"N": "1"}},
+        ReturnValues="ALL_NEW",
+    )["Attributes"]["calls"]["N"]
+    if ctx.retries < args.get("failures", 0):
+        raise ConnectionError("the bank is away")
+    if args.get("stolen"):
+        raise NonRetryableError("no card")
+    return {"calls": int(calls)}
+
+@action
+async def chain(ctx, args):
+    if args["left"]:
+        pool = IdempotentWorkpool(ctx.pool)
+        return pool.run("orders.chain", {"left": args["left"] - 1})
+"""
+COMPLETIONS = """
+from workpool import completion
+
+@completion
+def settled(ctx, context, result):
+    if context == "raises" and not pytest_says_no:
+        raise ValueError("not yet")
+    item = {"id": {"S": f"settled {ctx.run_id}"}, "result": {"S": result["type"]}}
+    return [{"Put": {"TableName": "calls", "Item": item}}]
+
+pytest_says_no = []
+"""
+
+
+THEIRS = """
+import pytest
+from workpool import IdempotentWorkpool, UnknownPool
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_a_mail(workpool_local, again, capsys):
+    run_id = IdempotentWorkpool("mails").run("orders.charge")
+    workpool_local.settle()
+    status = IdempotentWorkpool("mails").status(run_id)
+    assert status.result["type"] == "failed" and "calls" not in status.result["error"]
+    assert '"event":"job-end"' in capsys.readouterr().out
+    with pytest.raises(UnknownPool):
+        IdempotentWorkpool("default").run("orders.charge")
+"""
+LIBRARY = Path(lookup.__file__).parent
+
+
+@pytest.fixture
+def workpool_pools() -> dict[str, dict[str, Any]]:
+    other = {"maxRetries": 0, "lambdaActions": ["far"], "environment": {"BANK": "far away"}}
+    return {"default": {"maxParallelism": 10}, "other": other}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A team's functions/, in place of this project's."""
+    for package, text in (("actions", ACTIONS), ("completions", COMPLETIONS)):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+        (tmp_path / package / "orders.py").write_text(text)
+        for name in (package, f"{package}.orders"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(lookup, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.fixture
+def local(workpool_local: WorkpoolLocal) -> Iterator[WorkpoolLocal]:
+    boto3.client("dynamodb").create_table(
+        TableName="calls",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    yield workpool_local
+    boto3.client("dynamodb").delete_table(TableName="calls")
+
+
+def stored(key: str) -> dict[str, Any]:
+    answer = boto3.client("dynamodb").get_item(TableName="calls", Key={"id": {"S": key}})
+    return dict(answer.get("Item", {}))
+
+
+def test_a_run_that_fails_twice_waits_between_and_completes(local) -> None:
+    pool, began = IdempotentWorkpool(), local.now_ms
+    run_id = pool.run("orders.charge", {"failures": 2}, on_complete="orders.settled")
+    assert pool.status(run_id).kind == "enqueued"
+    local.tick(0)
+    waiting = pool.status(run_id)
+    assert (waiting.kind, waiting.retries) == ("scheduled", 1)
+    assert waiting.next_run is not None and waiting.next_run >= began + 125
+    local.settle()
+    status = pool.status(run_id)
+    assert status.result == {"type": "success", "returnValue": {"calls": 3}}
+    assert (status.retries, status.completion) == (2, "done")
+    assert stored(f"settled {run_id}")["result"] == {"S": "success"}
+    assert local.now_ms - began < 10_000
+    assert pool.stats()["recentExecutions"] == 3
+
+
+def test_a_failed_run_is_told_to_its_handler(local) -> None:
+    pool = IdempotentWorkpool()
+    failed = pool.run_once("orders.charge", {"failures": 9}, on_complete="orders.settled")
+    stolen = pool.run("orders.charge", {"stolen": True}, on_complete="orders.settled")
+    local.settle()
+    assert pool.status(failed).result == {"type": "failed", "error": "the bank is away"}
+    assert stored(stolen)["calls"] == {"N": "1"}
+    for run_id in (failed, stolen):
+        assert stored(f"settled {run_id}")["result"] == {"S": "failed"}
+
+
+def test_a_killed_attempt_calls_the_action_again_with_the_same_key(local) -> None:
+    pool = IdempotentWorkpool()
+    local.kill()
+    run_id = pool.run("orders.charge", on_complete="orders.settled")
+    local.settle()
+    status = pool.status(run_id, include=["attempts"])
+    assert status.result == {"type": "success", "returnValue": {"calls": 2}}
+    first, second = status.attempts or []
+    assert "worker lost" in first["error"]
+    assert second["ended"] == "success"
+
+
+def test_wait_moves_the_clock_and_a_run_for_later_comes_in_its_time(local) -> None:
+    pool, began = IdempotentWorkpool(), local.now_ms
+    later = pool.run_after(3_600_000, "orders.charge")
+    local.tick(3_598)
+    assert pool.status(later).kind == "scheduled"
+    assert pool.wait(later, timeout=60).succeeded
+    assert 3_600_000 <= local.now_ms - began < 3_660_000
+    never = pool.run_after(3_600_000, "orders.charge")
+    with pytest.raises(TimeoutError):
+        pool.wait(never, timeout=60)
+
+
+def test_a_canceled_run_moves_no_clock(local) -> None:
+    pool, began = IdempotentWorkpool(), local.now_ms
+    next_month = pool.run_after(30 * 86_400_000, "orders.charge", on_complete="orders.settled")
+    local.tick(0)
+    pool.cancel(next_month)
+    local.settle()
+    assert pool.status(next_month).completion == "done"
+    assert stored(f"settled {next_month}")["result"] == {"S": "canceled"}
+    assert local.now_ms - began < 60_000
+
+
+def test_cancel_all_and_lists(local) -> None:
+    pool = IdempotentWorkpool()
+    runs = [pool.run_after(3_600_000, "orders.charge") for _ in range(3)]
+    local.tick(1)
+    assert {it.run_id for it in pool.runs("scheduled")} == set(runs)
+    pool.cancel_all()
+    local.settle()
+    assert {it.kind for it in pool.status_batch(runs)} == {"canceled"}
+    assert list(pool.runs()) == []
+
+
+def test_a_handler_that_raises_is_parked_and_redriven(local) -> None:
+    pool = IdempotentWorkpool()
+    run_id = pool.run("orders.charge", on_complete="orders.settled", context="raises")
+    local.settle()
+    status = pool.status(run_id)
+    assert (status.completion, status.completion_error) == ("parked", "not yet")
+    lookup.find("orders.settled", "completion").__globals__["pytest_says_no"].append(True)
+    assert pool.redrive() == 1
+    local.settle()
+    assert pool.status(run_id).completion == "done"
+
+
+def test_a_transaction_of_ones_own_starts_its_run(local) -> None:
+    pool, dynamodb = IdempotentWorkpool(), boto3.client("dynamodb")
+    run_id, entry = pool.transact_item("orders.charge")
+    put = {"Put": {"TableName": "calls", "Item": {"id": {"S": "order"}}}}
+    dynamodb.transact_write_items(TransactItems=[put, entry])
+    local.settle()
+    assert pool.status(run_id).succeeded
+
+
+def test_an_action_submits_runs_and_one_that_never_stops_is_told(local, monkeypatch) -> None:
+    pool = IdempotentWorkpool()
+    run_id = pool.run("orders.chain", {"left": 2})
+    local.settle()
+    for _ in range(2):
+        result = pool.status(run_id).result
+        assert result is not None
+        run_id = result["returnValue"]
+    assert pool.status(run_id).succeeded
+    monkeypatch.setattr("workpool.testing.MOST_STEPS", 50)
+    pool.run("orders.chain", {"left": 1000})
+    with pytest.raises(RuntimeError, match="after 50 steps there is still something to do"):
+        local.settle()
+
+
+def test_a_lambda_action_is_what_the_test_says(local) -> None:
+    pool, given = IdempotentWorkpool("other"), []
+
+    def far(event: dict[str, Any]) -> str:
+        given.append(event)
+        if event["args"]:
+            raise ValueError("too far")
+        return "here"
+
+    local.function("far", far)
+    good, bad = pool.run("lambda:far"), pool.run("lambda:far", {"n": 1})
+    local.settle()
+    assert pool.status(good).result == {"type": "success", "returnValue": "here"}
+    assert pool.status(bad).result == {"type": "failed", "error": "too far"}
+    assert [it["runId"] for it in given] == [good, bad]
+    assert os.environ["BANK"] == "far away"
+
+
+def test_mistakes_are_told_as_where_it_is_deployed(local) -> None:
+    with pytest.raises(UnknownAction, match=r"orders\.charge"):
+        IdempotentWorkpool().run("orders.nothing")
+    with pytest.raises(UnknownPool, match="deployed are: default, other"):
+        IdempotentWorkpool("ghost").run("orders.charge")
+    with pytest.raises(NotImplementedError, match="make up"):
+        IdempotentWorkpool().pause()
+
+
+def test_large_values_and_batches(local) -> None:
+    pool = IdempotentWorkpool()
+    runs = pool.run_batch([{"action": "orders.charge", "args": {"x": "x" * 50_000}}] * 30)
+    local.settle()
+    assert all(it.succeeded for it in pool.status_batch([str(it) for it in runs]))
+    assert pool.status(str(runs[0]), include=["args"]).args == {"x": "x" * 50_000}
+
+
+def test_a_project_names_the_plugin_and_its_pools_are_those_of_cdk_json(tmp_path: Path) -> None:
+    """In a process of its own, as a clone's own tests are: its actions, its `cdk.json`."""
+    functions = tmp_path / "project" / "functions"
+    functions.mkdir(parents=True)
+    (functions / "workpool").symlink_to(LIBRARY, target_is_directory=True)
+    for package, text in (("actions", ACTIONS), ("completions", COMPLETIONS)):
+        (functions / package).mkdir()
+        (functions / package / "orders.py").write_text(text)
+    context = {"pools": {"mails": {"maxParallelism": 2, "maxRetries": 0}}}
+    (functions.parent / "cdk.json").write_text(json.dumps({"context": context}))
+    (functions.parent / "conftest.py").write_text('pytest_plugins = ["workpool.testing"]\n')
+    (functions.parent / "test_mails.py").write_text(THEIRS)
+    environment = {**os.environ, "PYTHONPATH": str(functions)}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=functions.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "2 passed" in done.stdout, done.stdout
