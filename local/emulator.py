@@ -8,7 +8,6 @@ import contextlib
 import http.client
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -34,7 +33,6 @@ _KEY = "local"  # the emulator takes any
 _MARK = "WORKPOOL_LOCAL_DIRECTORY"
 
 _START_TIMEOUT_S = 60
-_STOP_TIMEOUT_S = 10
 
 
 class Emulator:
@@ -103,21 +101,14 @@ class Emulator:
         return True
 
     def stop(self) -> bool:
-        """Ends the server and every worker. False: nothing ran.
-
-        The server goes first and gets time to save its state; it may still start workers meanwhile.
-        """
+        """Ends the server and every worker, at once: who wants its state has it saved before.
+        False: nothing ran."""
         stopped = False
-        if server := self._server():
-            stopped = True
-            _send(server, signal.SIGTERM)
-            deadline = time.monotonic() + _STOP_TIMEOUT_S
-            while self.running and time.monotonic() < deadline:
-                time.sleep(0.02)
-        while left := self._processes():
+        while left := self._processes():  # It may start a worker meanwhile.
             stopped = True
             for process in left:
-                _send(process, signal.SIGKILL)
+                with contextlib.suppress(psutil.Error):  # gone meanwhile
+                    process.kill()
             time.sleep(0.02)
         if self._child:
             self._child.wait()
@@ -223,11 +214,6 @@ def inherited_environment() -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
     }
-
-
-def _send(process: psutil.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(psutil.Error):
-        process.send_signal(number)
 
 
 def _healthy(port: int) -> bool:

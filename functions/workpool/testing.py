@@ -29,6 +29,7 @@ from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import boto3
 import pytest
@@ -47,6 +48,7 @@ from workpool import (
     look,
     lookup,
     message,
+    payloads,
     relay,
     remote,
     settings,
@@ -157,6 +159,7 @@ class WorkpoolLocal:
             (attempt, "threading", SimpleNamespace(Timer=_NoTimer, Lock=threading.Lock)),
             (attempt, "_carried", carried_unless_killed),
             (client, "time", SimpleNamespace(monotonic=self._seconds, sleep=self.tick)),
+            (client, "_fetched", _fetched),
         ):
             monkeypatch.setattr(module, name, value)
 
@@ -482,6 +485,12 @@ def forget(stack: str) -> None:
 
 def _run(image: Item | None) -> Run | None:
     return Run.from_item(image) if image else None
+
+
+def _fetched(url: str) -> Any:
+    """A large return value, of which moto serves no URL."""
+    name = unquote(urlsplit(url).path).removeprefix(f"/{BUCKET}").lstrip("/")
+    return json.loads(payloads.read(None, name) or "null")
 
 
 def _payload(text: str) -> io.BytesIO:

@@ -18,7 +18,7 @@ POOLS: Pools = {
     },
     "counted": {"maxParallelism": 10, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
     "bulk": {"maxParallelism": 10, "actionTimeoutSeconds": 3},
-    "canceled": {"maxParallelism": 20, "actionTimeoutSeconds": 3, "tables": [TABLE]},
+    "canceled": {"maxParallelism": 10, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
     "large": {"maxParallelism": 4, "actionTimeoutSeconds": 20, "tables": [TABLE]},
 }

@@ -31,7 +31,7 @@ def charge(ctx, args):
         raise ConnectionError("the bank is away")
     if args.get("stolen"):
         raise NonRetryableError("no card")
-    return {"calls": int(calls)}
+    return {"calls": int(calls)} | ({"x": args["x"]} if "x" in args else {})
 
 @action
 async def chain(ctx, args):
@@ -248,7 +248,9 @@ def test_large_values_and_batches(local) -> None:
     runs = pool.run_batch([{"action": "orders.charge", "args": {"x": "x" * 50_000}}] * 30)
     local.settle()
     assert all(it.succeeded for it in pool.status_batch([str(it) for it in runs]))
-    assert pool.status(str(runs[0]), include=["args"]).args == {"x": "x" * 50_000}
+    status = pool.status(str(runs[0]), include=["args"])
+    assert status.args == {"x": "x" * 50_000}
+    assert status.result == {"type": "success", "returnValue": {"calls": 1, "x": "x" * 50_000}}
 
 
 def test_a_project_names_the_plugin_and_its_pools_are_those_of_cdk_json(tmp_path: Path) -> None:
