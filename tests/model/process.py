@@ -71,6 +71,11 @@ class Process:
     def alive(self) -> bool:
         return self.state in ("running", "still") and not self._dead
 
+    @property
+    def at_one_go(self) -> bool:
+        """Whether nothing else happened while it ran."""
+        return self._thread is None
+
     def run(self) -> None:
         """Run until it ends or stands still."""
         if any(fault in STANDS_STILL for fault in self.plan.values()):

@@ -30,7 +30,15 @@ from hypothesis.stateful import (
 )
 
 from tests.model.cloud import Execution, Sent
-from tests.model.process import FAULTS, PAUSE, REPEAT_LATER, STANDS_STILL, Plan, Process
+from tests.model.process import (
+    FAULTS,
+    NO_ANSWER,
+    PAUSE,
+    REPEAT_LATER,
+    STANDS_STILL,
+    Plan,
+    Process,
+)
 from tests.model.world import (
     COMPLETIONS,
     DEAD,
@@ -57,6 +65,8 @@ KEYED = "default#" + sha256(b"default\0k1").hexdigest()[:32]
 
 BEFORE_OUTCOME = 3
 """An attempt's point: it has read the run, claimed it, and called the action."""
+LEASE, MARK = 2, 4
+"""A completion's points: it has read the run; it was given the lease and has called the handler."""
 skews = st.sampled_from([0, 0, 0, 0, SKEW, -SKEW])
 picks = st.integers(0, 20)
 outcomes = st.sampled_from(["ok", "raises", "raises", "raises", "never", "no JSON", "none"])
@@ -358,6 +368,31 @@ class NothingLost(RuleBasedStateMachine):
             self._happens(does=does[1])
         if first in self.world.processes:
             self.world.resume(first, {})
+
+    @rule(
+        at=st.sampled_from([(LEASE, PAUSE), (MARK, PAUSE), (MARK, NO_ANSWER)]),
+        slow=st.booleans(),
+        does=st.tuples(outcomes, outcomes),
+    )
+    def completion_overtaken(self, at: tuple[int, str], slow: bool, does: tuple[str, str]) -> None:
+        """A call stands still before its lease or before its mark, or never hears of its mark; by a
+        slow clock its lease is over. Another call does what it finds to do."""
+        sents = self._something_on(COMPLETIONS)
+        if not sents:
+            return
+        skew = -SKEW if slow else 0
+        first = self.world.deliver(COMPLETIONS, sents[:1], plan=dict([at]), skew=skew, does=does[0])
+        self.world.deliver(COMPLETIONS, sents[:1], does=does[1])
+        self._resume(first)
+
+    @precondition(lambda self: self.world.steps.waiting())
+    @rule(which=picks, skew=st.sampled_from([0, SKEW, -SKEW]), does=outcomes)
+    def timer_that_is_answered(self, which: int, skew: int, does: str) -> None:
+        """The Retrier's message is delivered, to a clock that may say that it is early."""
+        token = pick(self.world.steps.waiting(), which).token
+        its = [it for it in self.world.queues.on(WORK).values() if f'"{token}"' in it.body]
+        if its:
+            self.world.deliver(WORK, its[:1], skew=skew, does=does)
 
     @rule(
         point=st.integers(2, 4),

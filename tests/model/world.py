@@ -41,6 +41,7 @@ from workpool import relay as relay_verb
 from workpool import run as run_module
 from workpool import submit as submit_verb
 from workpool.cancel import cancel
+from workpool.clock import timestamp
 from workpool.errors import IdempotencyConflict, NonRetryableError
 from workpool.run import Run
 
@@ -161,7 +162,7 @@ class World:
         self.tick_to(self.now + 1)  # No two invocations start in the same millisecond.
         deadline = self.now + SECONDS[kind] * 1000
         process = Process(kind, work, deadline=deadline, skew=skew, plan=plan or {})
-        process.notes = {"ended": ended, "since": self.now + skew, **notes}
+        process.notes = {"ended": ended, "since": self.now + skew, "logged": set(), **notes}
         self._step(process, process.run)
         return process
 
@@ -212,6 +213,8 @@ class World:
                 return {"Entries": [{"ErrorCode": "InternalFailure"}, *done]}
 
         self._note_hints(process, operation, parameters)
+        if operation == "send_task_failure":
+            self._check_told(process, parameters)
         try:
             return process.at(operation, lambda: to(**parameters), partly=partly)
         finally:  # It read the run, or was told what stood in the way of its write.
@@ -260,7 +263,9 @@ class World:
                 return
             kept = {it["itemIdentifier"] for it in process.result["batchItemFailures"]}
             for sent in sents:
-                if str(sent.number) not in kept:
+                if str(sent.number) in kept:
+                    self._check_kept(process, queue, sent)
+                else:
                     self.queues.on(queue).pop(sent.number, None)
                     self._check_acknowledged(process, queue, sent)
 
@@ -671,10 +676,42 @@ class World:
         if queue not in (WORK, WORK_DEAD):
             return
         body = json.loads(sent.body)
+        if queue == WORK:
+            self._check_dropped(process, body)
         waits = any(it.token == body.get("token", "") for it in self.steps.waiting())
         again = any(it.body == sent.body for it in self.queues.on(WORK).values())
         if waits and not again:
             self.wrong(f"{body['run']}: its message was acknowledged, its token waits")
+
+    def _check_told(self, process: Process, parameters: dict[str, Any]) -> None:
+        """An execution is told to retry for a run that waits for that due."""
+        execution = next(
+            (it for it in self.steps.waiting() if it.token == parameters["taskToken"]), None
+        )
+        if execution is None or not process.at_one_go:
+            return
+        run = self.run(execution.data["run"])
+        if run is None or run.kind != "scheduled" or timestamp(run.due) != parameters["cause"]:
+            self.wrong(f"{execution.data['run']}: its execution is told to retry, and it is {run}")
+
+    def _check_kept(self, process: Process, queue: str, sent: Sent) -> None:
+        """The run's own timer is the proof that it is due, whatever a clock says."""
+        body = json.loads(sent.body)
+        if queue != WORK or process.disturbed or not process.at_one_go or "token" not in body:
+            return
+        run = self.run(body["run"])
+        if run and run.kind == "scheduled" and timestamp(run.due) == body["due"]:
+            self.wrong(f"I5 {run.key}: its timer was held up")
+
+    def _check_dropped(self, process: Process, body: dict[str, Any]) -> None:
+        """What is dropped as late, and holds no token, is logged as that."""
+        run = self.run(body["run"])
+        if run is None or run.ended or process.disturbed or not process.at_one_go:
+            return
+        late = "token" not in body and timestamp(run.due) != body["due"]
+        attempted = process in self.lives[run.key].claims.values()
+        if late and not attempted and not process.notes["logged"] & {"message-stale", "job-retry"}:
+            self.wrong(f"{run.key}: a late message was dropped, and nobody knows")
 
     def _note_hints(self, process: Process, operation: str, parameters: dict[str, Any]) -> None:
         """A hint that the sweeper repeats is not repeated again too soon."""
@@ -767,6 +804,11 @@ class World:
             }
             return [{"Put": put | condition}]
         return None if does == "none" else [{"Put": put}]
+
+    def logged(self, event: str, run: Run | None = None, **fields: Any) -> None:
+        """What is logged at INFO."""
+        if self.current is not None:
+            self.current.notes["logged"].add(event)
 
     def failed(self, event: str, error: BaseException, **fields: Any) -> None:
         """What a handler caught and logged: a fault of the test's, or a defect."""
@@ -880,6 +922,7 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
         (clock, "now_ms", world.clock),
         (clients, "client", cache(lambda service: _Door(world, service))),
         (events, "failed", world.failed),
+        (events, "log", world.logged),
         (complete, "MAX_TRIES", MAX_TRIES),
         (complete, "uuid4", identity),
         (attempt, "uuid4", identity),
