@@ -31,6 +31,7 @@ from hypothesis.stateful import (
 
 from tests.model.cloud import Execution, Sent
 from tests.model.process import (
+    DIE_AFTER,
     FAULTS,
     NO_ANSWER,
     PAUSE,
@@ -45,6 +46,7 @@ from tests.model.world import (
     LIVE,
     OVERDUE_SECONDS,
     READ,
+    RETRY,
     WORK,
     Life,
     World,
@@ -52,6 +54,7 @@ from tests.model.world import (
     write_user_code,
 )
 from workpool import sweep
+from workpool.message import Message
 
 SOURCE: list[Path] = []
 """Where the user code of the tests' runs is."""
@@ -63,8 +66,8 @@ SKEW = 287_123
 KEYED = "default#" + sha256(b"default\0k1").hexdigest()[:32]
 """The run of the key k1."""
 
-BEFORE_OUTCOME = 3
-"""An attempt's point: it has read the run, claimed it, and called the action."""
+BEFORE_OUTCOME, OUTCOME = 3, 4
+"""An attempt's points: it has read the run and claimed it; it has called the action."""
 LEASE, MARK = 2, 4
 """A completion's points: it has read the run; it was given the lease and has called the handler."""
 skews = st.sampled_from([0, 0, 0, 0, SKEW, -SKEW])
@@ -393,6 +396,27 @@ class NothingLost(RuleBasedStateMachine):
         its = [it for it in self.world.queues.on(WORK).values() if f'"{token}"' in it.body]
         if its:
             self.world.deliver(WORK, its[:1], skew=skew, does=does)
+
+    @precondition(lambda self: self.world.steps.waiting())
+    @rule(which=picks)
+    def token_left_behind(self, which: int) -> None:
+        """An attempt dies between its outcome and its answer. A hint from elsewhere has the next
+        one running before that message is back."""
+        world = self.world
+        execution = pick(world.steps.waiting(), which)
+        its = [it for it in world.queues.on(WORK).values() if f'"{execution.token}"' in it.body]
+        world.deliver(WORK, its[:1], plan={OUTCOME: DIE_AFTER}, does="raises")
+        run = world.run(execution.data["run"])
+        if run is None or run.kind != "scheduled":
+            return
+        world.tick_to(run.due + 1)
+        world.queues.put(RETRY, json.dumps({"v": 1, "run": run.key}))
+        world.deliver(RETRY, world.queues.visible(RETRY)[-1:])
+        hint = Message(run=run.key, due=run.due).body()
+        hints = [it for it in world.queues.on(WORK).values() if it.body == hint]
+        first = world.deliver(WORK, hints[:1], plan={BEFORE_OUTCOME: PAUSE}, does="ok")
+        world.deliver(WORK, [it for it in its[:1] if it.number in world.queues.on(WORK)])
+        self._resume(first)
 
     @rule(
         point=st.integers(2, 4),
