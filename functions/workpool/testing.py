@@ -16,25 +16,30 @@ in memory, on the test's clock. One thing happens at a time: that no more than m
 at once, that AWS would permit it, and how long an action may take are for `make up` to show.
 """
 
+import asyncio
 import heapq
 import io
 import json
 import logging
+import os
 import threading
 import time
-from collections import ChainMap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
 
 from workpool import (
     attempt,
@@ -45,25 +50,36 @@ from workpool import (
     control,
     counters,
     events,
-    look,
     lookup,
     message,
     payloads,
     relay,
     remote,
+    retry,
     settings,
     stats,
+    status,
 )
 from workpool.run import Item, Run
 
 STACK = "Local"
-ACCOUNT = "123456789012"
 REGION = "us-east-1"
+"""Where the test names none."""
+
 BUCKET = "workpool-local-payloads"
 MARGIN_MS = 10_000
 """What a consumer has beyond its pool's actionTimeoutSeconds."""
 
+HIDDEN_SECONDS = 30
+"""For so much longer a message is hidden."""
+
 HANDLER_MS = 60_000
+FOR_PYTEST = (
+    KeyboardInterrupt,
+    pytest.fail.Exception,
+    pytest.skip.Exception,
+    pytest.exit.Exception,
+)
 
 DEFAULTS: dict[str, Any] = {
     "maxParallelism": 1,
@@ -77,7 +93,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """Of a pool's settings, as `cdk.json` has them."""
 
-MOST_STEPS = 100_000
+MOST_STEPS = 10_000
 
 
 @pytest.fixture
@@ -90,28 +106,29 @@ def workpool_pools() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def workpool_local(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workpool_pools: dict[str, dict[str, Any]]
+    tmp_path: Path, workpool_pools: dict[str, dict[str, Any]]
 ) -> Iterator["WorkpoolLocal"]:
     """The pools of `cdk.json` in this process. Every `IdempotentWorkpool` speaks to them, and every
     boto3 client to moto, where the tables are that a test makes for its actions."""
-    own = (pool.get("environment", {}) for pool in workpool_pools.values())
-    for name, value in ChainMap(_environment(), *own).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     pools = tmp_path / "pools.json"
     pools.write_text(json.dumps({it: DEFAULTS | own for it, own in workpool_pools.items()}))
-    monkeypatch.setattr(settings, "POOLS_FILE", pools)
-    forget(STACK)
-    with mock_aws():
-        dynamodb = boto3.client("dynamodb", region_name=REGION)
-        bucket = boto3.resource("s3", region_name=REGION).Bucket(BUCKET)
-        bucket.create()
+    with pytest.MonkeyPatch.context() as patched, mock_aws():
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
+            patched.delenv(name, raising=False)
+        for name, value in _environment(os.environ.get("AWS_DEFAULT_REGION", REGION)).items():
+            patched.setenv(name, value)
+        patched.setattr(settings, "POOLS_FILE", pools)
+        forget(STACK)
+        dynamodb, bucket = boto3.client("dynamodb"), boto3.resource("s3").Bucket(BUCKET)
+        region = dynamodb.meta.region_name
+        where = {"LocationConstraint": region}
+        bucket.create(**({} if region == REGION else {"CreateBucketConfiguration": where}))
         made = [
             dynamodb.create_table(**it)["TableDescription"]["TableName"]
             for it in tables(runs=f"{STACK}-runs", stats=f"{STACK}-stats")
         ]
-        yield WorkpoolLocal(monkeypatch)
+        environments = {it: own.get("environment", {}) for it, own in workpool_pools.items()}
+        yield WorkpoolLocal(patched, environments)
         for table in made:  # moto forgets nothing while a test has it mocked, too.
             dynamodb.delete_table(TableName=table)
         bucket.objects.delete()
@@ -121,24 +138,27 @@ def workpool_local(
 
 class WorkpoolLocal:
     """The pools of a test, and their clock. Nothing happens by itself: `settle` and `tick` let it,
-    and so does a client's `wait`."""
+    and so does a client's `wait`. While an action runs the clock stands still."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, patched: pytest.MonkeyPatch, environments: dict[str, dict[str, str]]
+    ) -> None:
         self.now_ms = time.time_ns() // 1_000_000
         """The time, in epoch milliseconds."""
-        self.parked: list[str] = []
-        """Bodies of messages that no version of the code can read."""
+        self._environments = environments
         self._agenda = _Agenda()
+        self._numbers = count(1)
+        self._uncounted: list[counters.Counted] = []
         self._killed = 0
-        self._stream = _Stream()
+        self._raised: BaseException | None = None
         self._functions = _Functions(self._soon)
         in_memory = {
-            "sqs": _Queues(self._sent),
+            "sqs": _Queues(self._deliver),
             "stepfunctions": _Retriers(self._agenda, self._deliver),
             "events": _Bus(lambda key: self._soon(partial(self._complete, key))),
             "lambda": self._functions,
         }
-        on_moto = cache(partial(boto3.client, region_name=REGION))
+        on_moto = cache(boto3.client)
 
         def client_of(service: str) -> Any:
             return in_memory.get(service) or on_moto(service)
@@ -152,35 +172,32 @@ class WorkpoolLocal:
                 raise _Killed
             return outcome
 
-        for module, name, value in (
+        for place, name, value in (
             (clients, "client", client_of),
             (clients, "patient", lambda service, seconds: client_of(service)),
             (clock, "now_ms", lambda: self.now_ms),
             (attempt, "threading", SimpleNamespace(Timer=_NoTimer, Lock=threading.Lock)),
             (attempt, "_carried", carried_unless_killed),
+            (attempt, "message_of", self._noted(retry.message_of)),
+            (complete, "message_of", self._noted(retry.message_of)),
             (client, "time", SimpleNamespace(monotonic=self._seconds, sleep=self.tick)),
             (client, "_fetched", _fetched),
+            (client.IdempotentWorkpool, "_verbs", property(lambda _: _Caller(self))),
         ):
-            monkeypatch.setattr(module, name, value)
+            patched.setattr(place, name, value)
 
     def settle(self) -> None:
         """Let all happen that is to come, however late: the clock moves on from one thing to the
-        next, until nothing is left. Raises RuntimeError if it goes on and on."""
-        for _ in range(MOST_STEPS):
-            self._relay()
-            if self._agenda.next_at() is None:
-                return
-            self._do_next()
-        raise RuntimeError(f"after {MOST_STEPS} steps there is still something to do")
+        next, until nothing is left. What is later than a pool's retention has earlier runs
+        forgotten. Raises RuntimeError if it goes on and on, as actions do that submit themselves:
+        those want `tick`."""
+        self._go_on(None)
 
     def tick(self, seconds: float) -> None:
-        """Let so much time pass, and what falls into it happen."""
+        """Let so much time pass, and what falls into it happen. Raises as `settle`."""
         until = self.now_ms + round(seconds * 1000)
-        self._relay()
-        while (at_ms := self._agenda.next_at()) is not None and at_ms <= until:
-            self._do_next()
-            self._relay()
-        self.now_ms = until
+        self._go_on(until)
+        self.now_ms = max(self.now_ms, until)
 
     def kill(self, attempts: int = 1) -> None:
         """Kill the processes of the next attempts when their action is done and nothing is
@@ -193,33 +210,64 @@ class WorkpoolLocal:
 
     # What happens
 
+    def _go_on(self, until: int | None) -> None:
+        for _ in range(MOST_STEPS):
+            self._relay()
+            at_ms = self._agenda.next_at()
+            if at_ms is None or (until is not None and at_ms > until):
+                self._count()
+                return
+            at_ms, do = self._agenda.pop()
+            self.now_ms = max(self.now_ms, at_ms)
+            _apart(do)
+            if self._raised is not None:
+                raised, self._raised = self._raised, None
+                raise raised
+        raise RuntimeError(f"after {MOST_STEPS} steps there is still something to do")
+
     def _soon(self, do: Callable[[], Any], seconds: float = 0) -> None:
         self._agenda.at(self.now_ms + round(seconds * 1000), do)
-
-    def _do_next(self) -> None:
-        at_ms, do = self._agenda.pop()
-        self.now_ms = max(self.now_ms, at_ms)
-        do()
 
     def _seconds(self) -> float:
         return self.now_ms / 1000
 
     def _relay(self) -> None:
-        changes = self._stream.read(self.now_ms)
+        """What the runs table's stream holds. Not by its API: moto undoes a refused transaction by
+        putting back another table, with another stream."""
+        region = dynamodb_backends[DEFAULT_ACCOUNT_ID][os.environ["AWS_DEFAULT_REGION"]]
+        shard = region.tables[f"{STACK}-runs"].stream_shard
+        assert shard is not None
+        records, shard.items = [it.to_json()["dynamodb"] for it in shard.items], []
+        changes = [
+            counters.Counted(
+                sequence=str(next(self._numbers)),
+                at_ms=self.now_ms,
+                old=_run(it.get("OldImage")),
+                new=_run(it.get("NewImage")),
+            )
+            for it in records
+        ]
         if changes:
             relay.relay([(it.old, it.new) for it in changes])
-            widths = {
-                it.name: stats.width_ms(it.stats_window_ms) for it in settings.pools().values()
-            }
-            counters.count(changes, window_ms=widths)
+            self._uncounted += changes
 
-    def _sent(self, queue: str, body: str) -> None:
-        if queue == "parked":
-            self.parked.append(body)
-        elif queue == "relay-retry":
-            self._soon(partial(look.look, json.loads(body)["run"]))
-        else:
-            self._deliver(body)
+    def _count(self) -> None:
+        pools = settings.pools().values()
+        widths = {it.name: stats.width_ms(it.stats_window_ms) for it in pools}
+        while self._uncounted:
+            some = self._uncounted[: counters.RECORDS]
+            counters.count(some, window_ms=widths)
+            del self._uncounted[: len(some)]
+
+    def _noted(self, message_of: Callable[[BaseException], str]) -> Callable[[BaseException], str]:
+        """What an action or a handler raises is its failure, but not what is meant for pytest."""
+
+        def noted(error: BaseException) -> str:
+            if isinstance(error, FOR_PYTEST):
+                self._raised = error
+            return message_of(error)
+
+        return noted
 
     def _deliver(self, body: str) -> None:
         self._soon(partial(self._attempt, message.read(body)))
@@ -228,9 +276,10 @@ class WorkpoolLocal:
         pool = settings.pool(its.run.partition("#")[0])
         ends_ms = self.now_ms + pool.action_timeout_ms + MARGIN_MS
         try:
-            again = attempt.attempt(its, remaining_ms=lambda: ends_ms - self.now_ms)
+            with patch.dict(os.environ, self._environments[pool.name]):
+                again = attempt.attempt(its, remaining_ms=lambda: ends_ms - self.now_ms)
         except _Killed:
-            again = (ends_ms - self.now_ms) / 1000
+            again = (ends_ms - self.now_ms) / 1000 + HIDDEN_SECONDS
         if again is not None:
             self._soon(partial(self._attempt, its), again)
 
@@ -239,6 +288,62 @@ class WorkpoolLocal:
         again = complete.complete(key, remaining_ms=lambda: ends_ms - self.now_ms)
         if again is not None:
             self._soon(partial(self._complete, key), again)
+
+
+class _Caller(client._InProcess):
+    """What the client calls. Each submit has a millisecond of its own, as it takes one."""
+
+    def __init__(self, local: WorkpoolLocal) -> None:
+        self._local = local
+
+    def submit(self, body: dict[str, Any]) -> Any:
+        self._local.now_ms += 1
+        return super().submit(body)
+
+    def submit_many(self, pool: str, bodies: Sequence[Any]) -> Any:
+        self._local.now_ms += 1
+        return super().submit_many(pool, bodies)
+
+    def status(self, pool: str, run_id: str, include: Sequence[str]) -> Any:
+        return super().status(_known(pool), run_id, list(status.includes(",".join(include))))
+
+    def status_many(self, pool: str, run_ids: Sequence[str]) -> Any:
+        return super().status_many(_known(pool), run_ids)
+
+    def runs(self, pool: str, kind: str | None, cursor: str | None) -> Any:
+        return super().runs(_known(pool), kind, cursor)
+
+    def cancel(self, pool: str, run_id: str) -> Any:
+        return super().cancel(_known(pool), run_id)
+
+    def cancel_all(self, pool: str) -> Any:
+        self._local.now_ms += 1
+        return super().cancel_all(pool)
+
+    def redrive(self, pool: str, run_ids: Sequence[str] | None) -> Any:
+        return super().redrive(_known(pool), run_ids)
+
+    def change(self, pool: str, body: dict[str, Any]) -> Any:
+        raise NotImplementedError(
+            "workpool_local neither pauses nor scales a pool, since one thing happens at a time: "
+            "`make up` does"
+        )
+
+
+def _apart(do: Callable[[], Any]) -> None:
+    """Do it where no event loop runs: an action may be `async`, and so may the test."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        do()
+    else:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(do).result()
+
+
+def _known(pool: str) -> str:
+    """The pool's name. Raises UnknownPool."""
+    return settings.pool(pool).name
 
 
 class _Agenda:
@@ -285,45 +390,15 @@ class _NoTimer:
     def cancel(self) -> None: ...
 
 
-class _Stream:
-    """The runs table's stream, from its beginning."""
-
-    def __init__(self) -> None:
-        self._streams = boto3.client("dynamodbstreams", region_name=REGION)
-        arn = self._streams.list_streams(TableName=f"{STACK}-runs")["Streams"][0]["StreamArn"]
-        shard = self._streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]
-        self._iterator = self._streams.get_shard_iterator(
-            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
-        )["ShardIterator"]
-
-    def read(self, now_ms: int) -> list[counters.Counted]:
-        """What changed since it was read last."""
-        answer = self._streams.get_records(ShardIterator=self._iterator)
-        self._iterator = answer["NextShardIterator"]
-        return [
-            counters.Counted(
-                sequence=record["dynamodb"]["SequenceNumber"],
-                at_ms=now_ms,
-                old=_run(record["dynamodb"].get("OldImage")),
-                new=_run(record["dynamodb"].get("NewImage")),
-            )
-            for record in answer["Records"]
-        ]
-
-
 class _Queues:
-    """SQS, as far as the pool sends to it."""
+    """SQS, as far as the pool sends to it: first messages."""
 
-    def __init__(self, sent: Callable[[str, str], None]) -> None:
-        self._sent = sent
-
-    def send_message(self, *, QueueUrl: str, MessageBody: str, **_: Any) -> dict[str, Any]:
-        self._sent(QueueUrl.rpartition("/")[2], MessageBody)
-        return {}
+    def __init__(self, deliver: Callable[[str], None]) -> None:
+        self._deliver = deliver
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[Any]) -> dict[str, Any]:
         for entry in Entries:
-            self.send_message(QueueUrl=QueueUrl, MessageBody=entry["MessageBody"])
+            self._deliver(entry["MessageBody"])
         return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
 
     def get_queue_attributes(self, *, QueueUrl: str, AttributeNames: list[str]) -> dict[str, Any]:
@@ -399,12 +474,6 @@ class _Functions:
     def __init__(self, soon: Callable[[Callable[[], Any]], None]) -> None:
         self.answers: dict[str, Callable[[dict[str, Any]], Any]] = {}
         self._soon = soon
-
-    def __getattr__(self, operation: str) -> Any:
-        raise NotImplementedError(
-            f"workpool_local has no Lambda service to {operation}: pools are paused and scaled "
-            "where they are deployed, by `make up` on this machine"
-        )
 
     def get_function_configuration(self, *, FunctionName: str) -> dict[str, Any]:
         if FunctionName not in self.answers:
@@ -501,13 +570,14 @@ def _refusal(code: str, operation: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "as AWS does"}}, operation)
 
 
-def _environment() -> dict[str, str]:
-    queues = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}"
+def _environment(region: str) -> dict[str, str]:
+    queues = f"https://sqs.{region}.amazonaws.com/{DEFAULT_ACCOUNT_ID}"
     return {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
         "WORKPOOL_STACK": STACK,
         "WORKPOOL_RUNS_TABLE": f"{STACK}-runs",
         "WORKPOOL_STATS_TABLE": f"{STACK}-stats",
@@ -515,10 +585,10 @@ def _environment() -> dict[str, str]:
         "WORKPOOL_EVENT_BUS": f"{STACK}-events",
         "WORKPOOL_WORK_QUEUE": f"{queues}/{{pool}}-work",
         "WORKPOOL_DEAD_LETTER_QUEUE": f"{queues}/{{pool}}-dead-letters",
-        "WORKPOOL_PARKED_QUEUE": f"{queues}/parked",
+        "WORKPOOL_PARKED_QUEUE": f"{queues}/{{pool}}-parked",
         "WORKPOOL_SHARED_PARKED_QUEUE": f"{queues}/parked",
         "WORKPOOL_RELAY_RETRY_QUEUE": f"{queues}/relay-retry",
-        "WORKPOOL_RETRIER": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{{pool}}",
+        "WORKPOOL_RETRIER": f"arn:aws:states:{region}:{DEFAULT_ACCOUNT_ID}:stateMachine:{{pool}}",
         "WORKPOOL_CONSUMER": f"{STACK}-{{pool}}-consumer",
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "INFO",
     }

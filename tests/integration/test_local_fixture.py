@@ -1,5 +1,6 @@
 """`workpool.testing`, for a team's own tests: on a project with actions and handlers of theirs."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,11 +12,14 @@ from typing import Any
 import boto3
 import pytest
 
-from workpool import IdempotentWorkpool, UnknownAction, UnknownPool, lookup
+from workpool import IdempotentWorkpool, InvalidRequest, UnknownAction, UnknownPool, lookup
 from workpool.testing import WorkpoolLocal
 
 ACTIONS = """
+import os
+
 import boto3
+import pytest
 from workpool import IdempotentWorkpool, NonRetryableError, action
 
 @action
@@ -29,6 +33,10 @@ def charge(ctx, args):
     )["Attributes"]["calls"]["N"]
     if ctx.retries < args.get("failures", 0):
         raise ConnectionError("the bank is away")
+    if args.get("bank"):
+        return os.environ.get("BANK")
+    if args.get("wrong"):
+        assert pytest.fail("a mistake of the test's")
     if args.get("stolen"):
         raise NonRetryableError("no card")
     return {"calls": int(calls)} | ({"x": args["x"]} if "x" in args else {})
@@ -67,13 +75,16 @@ def test_a_mail(workpool_local, again, capsys):
     with pytest.raises(UnknownPool):
         IdempotentWorkpool("default").run("orders.charge")
 """
+POOLS: dict[str, dict[str, Any]] = {
+    "default": {"maxParallelism": 10},
+    "other": {"maxRetries": 0, "lambdaActions": ["far"], "environment": {"BANK": "far away"}},
+}
 LIBRARY = Path(lookup.__file__).parent
 
 
 @pytest.fixture
 def workpool_pools() -> dict[str, dict[str, Any]]:
-    other = {"maxRetries": 0, "lambdaActions": ["far"], "environment": {"BANK": "far away"}}
-    return {"default": {"maxParallelism": 10}, "other": other}
+    return POOLS
 
 
 @pytest.fixture(autouse=True)
@@ -172,8 +183,8 @@ def test_a_canceled_run_moves_no_clock(local) -> None:
 def test_cancel_all_and_lists(local) -> None:
     pool = IdempotentWorkpool()
     runs = [pool.run_after(3_600_000, "orders.charge") for _ in range(3)]
-    local.tick(1)
-    assert {it.run_id for it in pool.runs("scheduled")} == set(runs)
+    local.tick(0)
+    assert [it.run_id for it in pool.runs("scheduled")] == runs
     pool.cancel_all()
     local.settle()
     assert {it.kind for it in pool.status_batch(runs)} == {"canceled"}
@@ -192,13 +203,19 @@ def test_a_handler_that_raises_is_parked_and_redriven(local) -> None:
     assert pool.status(run_id).completion == "done"
 
 
-def test_a_transaction_of_ones_own_starts_its_run(local) -> None:
+def test_a_transaction_of_ones_own_starts_its_run_if_it_commits(local) -> None:
     pool, dynamodb = IdempotentWorkpool(), boto3.client("dynamodb")
-    run_id, entry = pool.transact_item("orders.charge")
     put = {"Put": {"TableName": "calls", "Item": {"id": {"S": "order"}}}}
+    refused = {"Put": put["Put"] | {"ConditionExpression": "attribute_exists(id)"}}
+    never, entry = pool.transact_item("orders.charge")
+    with pytest.raises(dynamodb.exceptions.TransactionCanceledException):
+        dynamodb.transact_write_items(TransactItems=[entry, refused])
+    run_id, entry = pool.transact_item("orders.charge")
     dynamodb.transact_write_items(TransactItems=[put, entry])
     local.settle()
     assert pool.status(run_id).succeeded
+    assert pool.status(never).kind == "unknown"
+    assert pool.stats()["pending"] == 0
 
 
 def test_an_action_submits_runs_and_one_that_never_stops_is_told(local, monkeypatch) -> None:
@@ -212,8 +229,9 @@ def test_an_action_submits_runs_and_one_that_never_stops_is_told(local, monkeypa
     assert pool.status(run_id).succeeded
     monkeypatch.setattr("workpool.testing.MOST_STEPS", 50)
     pool.run("orders.chain", {"left": 1000})
-    with pytest.raises(RuntimeError, match="after 50 steps there is still something to do"):
-        local.settle()
+    for goes_on in (local.settle, lambda: local.tick(1)):
+        with pytest.raises(RuntimeError, match="after 50 steps there is still something to do"):
+            goes_on()
 
 
 def test_a_lambda_action_is_what_the_test_says(local) -> None:
@@ -231,7 +249,7 @@ def test_a_lambda_action_is_what_the_test_says(local) -> None:
     assert pool.status(good).result == {"type": "success", "returnValue": "here"}
     assert pool.status(bad).result == {"type": "failed", "error": "too far"}
     assert [it["runId"] for it in given] == [good, bad]
-    assert os.environ["BANK"] == "far away"
+    assert "BANK" not in os.environ
 
 
 def test_mistakes_are_told_as_where_it_is_deployed(local) -> None:
@@ -239,8 +257,19 @@ def test_mistakes_are_told_as_where_it_is_deployed(local) -> None:
         IdempotentWorkpool().run("orders.nothing")
     with pytest.raises(UnknownPool, match="deployed are: default, other"):
         IdempotentWorkpool("ghost").run("orders.charge")
+    for asks in (
+        lambda pool: pool.status("r"),
+        lambda pool: list(pool.runs()),
+        lambda pool: pool.cancel("r"),
+        lambda pool: pool.redrive(),
+    ):
+        with pytest.raises(UnknownPool):
+            asks(IdempotentWorkpool("ghost"))
+    with pytest.raises(InvalidRequest, match="include must be of"):
+        IdempotentWorkpool().status("r", include=["all"])
     with pytest.raises(NotImplementedError, match="make up"):
         IdempotentWorkpool().pause()
+    assert [it["paused"] for it in IdempotentWorkpool().pools()] == [False, False]
 
 
 def test_large_values_and_batches(local) -> None:
@@ -251,6 +280,58 @@ def test_large_values_and_batches(local) -> None:
     status = pool.status(str(runs[0]), include=["args"])
     assert status.args == {"x": "x" * 50_000}
     assert status.result == {"type": "success", "returnValue": {"calls": 1, "x": "x" * 50_000}}
+
+
+def test_a_pools_environment_is_its_actions_alone(local) -> None:
+    runs = {it: IdempotentWorkpool(it).run("orders.charge", {"bank": 1}) for it in POOLS}
+    local.settle()
+    values = [IdempotentWorkpool(it).status(run_id).result for it, run_id in runs.items()]
+    assert [it and it["returnValue"] for it in values] == [None, "far away"]
+
+
+def test_what_is_meant_for_pytest_is_no_failure_of_the_action(local) -> None:
+    IdempotentWorkpool().run("orders.charge", {"wrong": True})
+    with pytest.raises(pytest.fail.Exception, match="a mistake of the test's"):
+        local.settle()
+
+
+def test_in_an_event_loop_an_async_action_runs_all_the_same(local) -> None:
+    async def test() -> str:
+        run_id = IdempotentWorkpool().run("orders.chain", {"left": 0})
+        local.settle()
+        return run_id
+
+    assert IdempotentWorkpool().status(asyncio.run(test())).succeeded
+
+
+def test_a_client_made_before_speaks_to_the_pools_too_and_another_region_is_kept(
+    monkeypatch, request
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    pool = IdempotentWorkpool("other")
+    outside = pool._verbs
+    local = request.getfixturevalue("workpool_local")
+    assert pool._verbs is not outside
+    assert boto3.client("dynamodb").meta.region_name == "eu-west-1"
+    run_id = pool.run("orders.chain", {"left": 0, "x": "x" * 50_000})
+    local.settle()
+    assert pool.status(run_id).succeeded
+
+
+def test_many_runs_are_counted(local) -> None:
+    pool = IdempotentWorkpool()
+    pool.run_batch([{"action": "orders.chain", "args": {"left": 0}}] * 150)
+    local.settle()
+    assert pool.stats() | {"recentJobAverageMs": 0} == {
+        "pending": 0,
+        "oldestPending": 0,
+        "recentExecutions": 150,
+        "recentErrorRate": 0,
+        "recentPermanentFailureRate": 0,
+        "recentJobAverageMs": 0,
+        "statsWindowMs": 300_000,
+    }
 
 
 def test_a_project_names_the_plugin_and_its_pools_are_those_of_cdk_json(tmp_path: Path) -> None:
