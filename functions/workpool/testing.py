@@ -176,7 +176,7 @@ class WorkpoolLocal:
             (clients, "client", client_of),
             (clients, "patient", lambda service, seconds: client_of(service)),
             (clock, "now_ms", lambda: self.now_ms),
-            (attempt, "threading", SimpleNamespace(Timer=_NoTimer, Lock=threading.Lock)),
+            (attempt, "threading", SimpleNamespace(**vars(threading) | {"Timer": _NoTimer})),
             (attempt, "_carried", carried_unless_killed),
             (attempt, "message_of", self._noted(retry.message_of)),
             (complete, "message_of", self._noted(retry.message_of)),
