@@ -645,6 +645,7 @@ def test_the_watchdog_ends_the_process_even_if_its_write_fails(
         assert process_end.wait(30)
     finally:
         threading.excepthook = hook
+        release.set()
     assert process_end.code == 1
     assert world.run("default#r1").kind == "running"
 
