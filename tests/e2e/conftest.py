@@ -9,17 +9,17 @@ from tests.e2e.ledger import TABLE, Ledger
 from tests.e2e.standing import Pools, standing
 
 POOLS: Pools = {
-    "default": {"maxParallelism": 10, "actionTimeoutSeconds": 3, "tables": [TABLE]},
+    "default": {"maxParallelism": 5, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "two": {"maxParallelism": 2, "maxRetries": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "one": {"maxParallelism": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     **{
         name: {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]}
         for name in ("scaled", "listed", "paused", "cli", "emails", "wedged")
     },
-    "counted": {"maxParallelism": 10, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
+    "counted": {"maxParallelism": 4, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
     "bulk": {"maxParallelism": 10, "actionTimeoutSeconds": 3},
-    "canceled": {"maxParallelism": 10, "actionTimeoutSeconds": 3, "tables": [TABLE]},
-    "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
+    "canceled": {"maxParallelism": 4, "actionTimeoutSeconds": 3, "tables": [TABLE]},
+    "slow": {"maxParallelism": 4, "actionTimeoutSeconds": 20, "tables": [TABLE]},
     "large": {"maxParallelism": 4, "actionTimeoutSeconds": 20, "tables": [TABLE]},
 }
 

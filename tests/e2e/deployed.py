@@ -82,7 +82,7 @@ class Deployed:
                 return value
             if time.monotonic() > deadline:
                 raise TimeoutError(f"still {value!r} after {timeout} s")
-            time.sleep(max(0.15, time.monotonic() - began))
+            time.sleep(max(0.2, time.monotonic() - began))
 
     def item(self, pool: str, run_id: str) -> dict[str, Any]:
         """The run's item as DynamoDB holds it."""

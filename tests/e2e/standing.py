@@ -22,7 +22,7 @@ from tests.e2e.ledger import Ledger
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
-COMPLETIONS = {"timeoutSeconds": 5, "memoryMb": 256, "maxConcurrency": 5}
+COMPLETIONS = {"timeoutSeconds": 5, "memoryMb": 256, "maxConcurrency": 3}
 
 Pools = dict[str, dict[str, Any]]
 

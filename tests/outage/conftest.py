@@ -11,7 +11,7 @@ from tests.e2e.standing import Pools, standing
 
 POOLS: Pools = {
     "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
-    "lost": {"maxParallelism": 10, "actionTimeoutSeconds": 1, "tables": [TABLE]},
+    "lost": {"maxParallelism": 5, "actionTimeoutSeconds": 1, "tables": [TABLE]},
     "changed": {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "left": {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]},
 }
