@@ -30,6 +30,8 @@ LANES = ("e2e", "outage", "chaos", "integration", "local", "synth", "model", "fa
 `make test` uses several; in the order in which they begin, the longest first. Other tests go
 wherever there is time."""
 
+TIMED = ("e2e", "outage", "chaos")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
@@ -40,8 +42,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The first lane's tests have clocks in them: what goes on beside them takes second place."""
-    if "PYTEST_XDIST_WORKER" in os.environ and item.path.parent.name != LANES[0] and not os.nice(0):
+    """Some lanes have clocks in them: what goes on beside them takes second place."""
+    second = item.path.parent.name not in TIMED
+    if second and "PYTEST_XDIST_WORKER" in os.environ and not os.nice(0):
         os.nice(10)
 
 

@@ -19,7 +19,7 @@ from local.chaos.watch import Change, Life, Seen
 CONSUMER_MARGIN_S = 10
 """What a consumer's timeout is above its action's: after it the process is surely ended."""
 
-LOADING_NS = 2_000_000_000
+LOADING_NS = 5_000_000_000
 """Between an invocation's begin and its action's, in a process that stands."""
 
 SLACK_NS = 1_500_000_000

@@ -326,7 +326,7 @@ def test_an_attempt_without_an_end_ran_until_its_process_was_last_seen_alive():
     life = Life(pid=7, function="f", born=89 * S, seen=90 * S, alive=101 * S, dead=102 * S)
     bound([start], [life], [])
     assert (start.until, start.latest) == (101 * S, 102 * S)
-    assert start.let == 87 * S
+    assert start.let == 84 * S
     bound([start], [life], [Killed(pid=7, before=int(101.5 * S))])
     assert (start.until, start.latest) == (101.5 * S, 102 * S)
 
