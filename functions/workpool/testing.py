@@ -113,8 +113,7 @@ def workpool_local(
     pools = tmp_path / "pools.json"
     pools.write_text(json.dumps({it: DEFAULTS | own for it, own in workpool_pools.items()}))
     with pytest.MonkeyPatch.context() as patched, mock_aws():
-        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL"):
-            patched.delenv(name, raising=False)
+        patched.delenv("AWS_PROFILE", raising=False)
         for name, value in _environment(os.environ.get("AWS_DEFAULT_REGION", REGION)).items():
             patched.setenv(name, value)
         patched.setattr(settings, "POOLS_FILE", pools)
@@ -178,8 +177,8 @@ class WorkpoolLocal:
             (clock, "now_ms", lambda: self.now_ms),
             (attempt, "threading", SimpleNamespace(**vars(threading) | {"Timer": _NoTimer})),
             (attempt, "_carried", carried_unless_killed),
-            (attempt, "message_of", self._noted(retry.message_of)),
-            (complete, "message_of", self._noted(retry.message_of)),
+            (attempt, "message_of", self._noted),
+            (complete, "message_of", self._noted),
             (client, "time", SimpleNamespace(monotonic=self._seconds, sleep=self.tick)),
             (client, "_fetched", _fetched),
             (client.IdempotentWorkpool, "_verbs", property(lambda _: _Caller(self))),
@@ -259,15 +258,11 @@ class WorkpoolLocal:
             counters.count(some, window_ms=widths)
             del self._uncounted[: len(some)]
 
-    def _noted(self, message_of: Callable[[BaseException], str]) -> Callable[[BaseException], str]:
+    def _noted(self, error: BaseException) -> str:
         """What an action or a handler raises is its failure, but not what is meant for pytest."""
-
-        def noted(error: BaseException) -> str:
-            if isinstance(error, FOR_PYTEST):
-                self._raised = error
-            return message_of(error)
-
-        return noted
+        if isinstance(error, FOR_PYTEST):
+            self._raised = error
+        return retry.message_of(error)
 
     def _deliver(self, body: str) -> None:
         self._soon(partial(self._attempt, message.read(body)))
