@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import signal
 
 import psutil
 import pytest
@@ -22,13 +23,16 @@ for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
 for name in [name for name in os.environ if name.startswith("WORKPOOL_")]:
     del os.environ[name]
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell's background jobs and their children ignore it: tests that press Ctrl-C would wait.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 pytest_plugins = ["workpool.testing"]
 
-LANES = ("e2e", "outage", "chaos", "integration", "local", "synth", "model", "faults")
-"""Directories whose tests share an emulator, a synthesis or moto's state, and so a process where
-`make test` uses several; in the order in which they begin, the longest first. Other tests go
-wherever there is time."""
+LANES = ("e2e", "outage", "chaos", "integration", "local", "synth", "model", "faults", "unit")
+"""Each directory's tests share an emulator, a synthesis or moto's state, and so a process where
+`make test` uses several. In the order in which they begin: the longest first."""
 
 TIMED = ("e2e", "outage", "chaos")
 
@@ -50,8 +54,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 class ByLane(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
-        lane = nodeid.split("/")[1]
-        return lane if lane in LANES else nodeid
+        return nodeid.split("/")[1]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByLane:

@@ -1,32 +1,27 @@
 """The stage: an emulator of its own with the project and the chaos actions deployed, and the ways
-to talk to it. It also restarts the emulator in mid-run, and undoes by name what the emulator
-loses by that and AWS would not.
+to talk to it.
 """
 
 import http.client
 import json
 import shutil
 import socket
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import psutil
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
+from local.chaos import restart
 from local.chaos.plan import COMPLETIONS, POOLS
 from local.deploy import Deployment, deploy
 from local.emulator import REGION, Emulator
-from local.errors import LocalError
 from local.node import CHECKOUT
 
 DIRECTORY = CHECKOUT / ".local" / "chaos"
@@ -34,13 +29,6 @@ STACK = "WorkpoolChaos"
 LEDGER = "workpool-chaos-ledger"
 EVENTS = "workpool-chaos-events"
 HERE = Path(__file__).parent
-
-#: What the emulator forgets on SIGTERM unless told otherwise.
-PERSIST = {"PERSIST_STATE": "1", "S3_PERSIST": "1"}
-
-SAVE_TIMEOUT_S = 150
-SAVED = "[transfer] SFTP: stopped"
-"""In the emulator's log: what it does next after its state was saved."""
 
 
 class Stage:
@@ -52,7 +40,9 @@ class Stage:
             shutil.rmtree(directory / name, ignore_errors=True)
         for log in directory.glob("emulator-*.log"):
             log.unlink()
-        self.emulator = Emulator(directory=directory, port=_free_port(), environment=PERSIST)
+        self.emulator = Emulator(
+            directory=directory, port=_free_port(), environment=restart.PERSIST
+        )
         self.emulator.stop()  # One that was left by a run that was killed.
         self._clients: dict[str, Any] = {}
         self._restarts = 0
@@ -186,67 +176,16 @@ class Stage:
     # Restart
 
     def end(self) -> None:
-        """SIGTERM, and wait until the emulator has saved its state. Its workers die with it."""
-        self._save()
-        self.emulator.stop()
+        """Stop the emulator, its state saved."""
+        restart.end(self.emulator)
 
     def begin_again(self) -> int:
         """Start with the state that was saved. Answers how many executions were started again."""
         self._restarts += 1
         shutil.copy(self.emulator.log, self.directory / f"emulator-{self._restarts}.log")
-        self._forget_stream_positions()
-        running = self._take_running_executions()
-        self.emulator.start()
-        for execution in running:
-            self._start_again(execution)
-        return len(running)
+        return restart.begin_again(self.emulator, runs_table=self.runs_table)
 
-    def _save(self) -> None:
-        """Have the emulator save its state. When it has, it may take long to end: it waits for the
-        invocations that it began."""
-        server, since = psutil.Process(self.emulator.pid), time.monotonic()
-        server.terminate()
-        while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
-            if SAVED in self.emulator.log.read_text(errors="replace"):
-                server.kill()
-                return
-            if time.monotonic() - since > SAVE_TIMEOUT_S:
-                raise LocalError(f"the emulator did not save within {SAVE_TIMEOUT_S} s")
-            time.sleep(0.2)
-
-    def _forget_stream_positions(self) -> None:
-        """The emulator saves how far a mapping has read the stream, but not the stream: it would
-        skip that many new records."""
-        with self._saved("lambda") as state:
-            state["dynamodb_stream_positions"]["data"] = {}
-
-    def _take_running_executions(self) -> list[dict[str, Any]]:
-        """What runs would come back FAILED, and its name could not be used again."""
-        with self._saved("stepfunctions") as state:
-            executions = state["executions"]["data"]
-            running = [key for key, it in executions.items() if it["status"] == "RUNNING"]
-            return [executions.pop(key) for key in running]
-
-    def _start_again(self, execution: Mapping[str, Any]) -> None:
-        """On AWS it would still wait: the same name waits for the due that its run has now. What
-        it had already sent is in the queue still, with a token that nobody holds."""
-        shape = json.loads(execution["input"])
-        item = self.item(shape["run"])
-        if item is not None:
-            shape["retry"] = {"Cause": _timestamp(int(item["due"]))}
-        self.client("stepfunctions").start_execution(
-            stateMachineArn=execution["stateMachineArn"],
-            name=execution["name"],
-            input=json.dumps(shape),
-        )
-
-    @contextmanager
-    def _saved(self, service: str) -> Iterator[dict[str, Any]]:
-        """The state that the emulator saved of a service, to be changed while it is down."""
-        path = self.directory / "state" / f"{service}.json"
-        state = json.loads(path.read_text())
-        yield state["payload"]
-        path.write_text(json.dumps(state))
+    # State
 
     def item(self, key: str) -> dict[str, Any] | None:
         """A run's item, its values bare."""
@@ -284,11 +223,6 @@ def copy_project(to: Path) -> None:
         shutil.copytree(CHECKOUT / name, to / name, ignore=ignored)
     for kind in ("actions", "completions"):
         shutil.copy(HERE / f"{kind}.py", to / "functions" / kind / "chaos.py")
-
-
-def _timestamp(ms: int) -> str:
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _free_port() -> int:

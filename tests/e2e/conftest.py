@@ -7,6 +7,7 @@ import pytest
 from tests.e2e.deployed import Deployed
 from tests.e2e.ledger import TABLE, Ledger
 from tests.e2e.standing import Pools, standing
+from workpool import IdempotentWorkpool
 
 POOLS: Pools = {
     "default": {"maxParallelism": 5, "actionTimeoutSeconds": 3, "tables": [TABLE]},
@@ -18,24 +19,31 @@ POOLS: Pools = {
     },
     "counted": {"maxParallelism": 4, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
     "bulk": {"maxParallelism": 10, "actionTimeoutSeconds": 3},
-    "canceled": {"maxParallelism": 4, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "slow": {"maxParallelism": 4, "actionTimeoutSeconds": 20, "tables": [TABLE]},
     "large": {"maxParallelism": 4, "actionTimeoutSeconds": 20, "tables": [TABLE]},
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     with standing(tmp_path_factory, POOLS) as stack:
         yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ledger(stack: Deployed) -> Ledger:
     return Ledger(stack.client("dynamodb"))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture
+def pool(stack: Deployed, monkeypatch: pytest.MonkeyPatch) -> type[IdempotentWorkpool]:
+    """The Python client as an application has it: the stack's addresses are in its environment."""
+    for name, value in stack.environment.items():
+        monkeypatch.setenv(name, value)
+    return IdempotentWorkpool
+
+
+@pytest.fixture(scope="package", autouse=True)
 def early(stack: Deployed, ledger: Ledger) -> dict[str, str]:
     """Runs whose processes die: redelivery takes a minute, in which the other tests go on."""
     crash = {"action": "probe.crash", "options": {"onComplete": "probe.settled"}}

@@ -17,6 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from local import Deployment
+from local.chaos import restart
 from local.emulator import REGION
 
 T = TypeVar("T")
@@ -43,9 +44,19 @@ class Deployed:
 
     def submit(self, payload: dict[str, Any]) -> Any:
         """What the submit function answers; RuntimeError with its errorMessage."""
-        answer = self.client("lambda").invoke(
-            FunctionName=self.outputs["SubmitFunctionName"], Payload=json.dumps(payload)
-        )
+        return self._invoke(self.outputs["SubmitFunctionName"], payload)
+
+    def sweep(self) -> int:
+        """How many hints the sweeper repeats, which takes a run for overdue after one second."""
+        return sum(self._invoke(f"{self.name}-sweeper", {"overdueSeconds": 1}).values())
+
+    def restart(self) -> None:
+        """Stop the emulator in the middle of all, and start it with its state."""
+        restart.end(self._emulator)
+        restart.begin_again(self._emulator, runs_table=self.outputs["RunsTableName"])
+
+    def _invoke(self, function: str, payload: dict[str, Any]) -> Any:
+        answer = self.client("lambda").invoke(FunctionName=function, Payload=json.dumps(payload))
         with answer["Payload"] as stream:
             shape = json.loads(stream.read())
         if "FunctionError" in answer:

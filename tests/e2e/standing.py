@@ -7,7 +7,7 @@ where a user would put his own. Everything is stopped at the end, whatever happe
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -28,11 +28,16 @@ Pools = dict[str, dict[str, Any]]
 
 
 @contextmanager
-def standing(factory: pytest.TempPathFactory, pools: Pools) -> Iterator[Deployed]:
-    """A deployed stack with these pools and the table that its actions write to."""
+def standing(
+    factory: pytest.TempPathFactory, pools: Pools, environment: Mapping[str, str] | None = None
+) -> Iterator[Deployed]:
+    """A deployed stack with these pools and the table that its actions write to. `environment` is
+    the emulator's."""
     project = factory.mktemp("project")
     _copy_project(project)
-    emulator = Emulator(directory=factory.mktemp("emulator"), port=_free_port())
+    emulator = Emulator(
+        directory=factory.mktemp("emulator"), port=_free_port(), environment=environment
+    )
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         emulator.start()

@@ -7,18 +7,10 @@ import time
 import pytest
 
 from tests.e2e.command import Command
-from workpool import IdempotentWorkpool
 
 pytestmark = pytest.mark.e2e
 
 MINUTES_16 = 16 * 60 * 1000
-
-
-@pytest.fixture
-def pool(stack, monkeypatch):
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
-    return IdempotentWorkpool
 
 
 def invoke(stack, part, event):
@@ -36,11 +28,22 @@ def printed(stack, part, pool):
 
 def published(stack, pool):
     """What the statistics function prints now; {metric: value} and the line."""
-    seen = len(printed(stack, "stats", pool))
-    invoke(stack, "stats", {})
-    lines = stack.until(lambda: printed(stack, "stats", pool), lambda them: len(them) > seen)
-    (told,) = lines[-1]["_aws"]["CloudWatchMetrics"]
-    return {it["Name"]: lines[-1][it["Name"]][0] for it in told["Metrics"]}, lines[-1]
+    line = prints(stack, "stats", pool, {}, lambda line: True)
+    (told,) = line["_aws"]["CloudWatchMetrics"]
+    return {it["Name"]: line[it["Name"]][0] for it in told["Metrics"]}, line
+
+
+def prints(stack, part, pool, event, good):
+    """The first such line that a function prints for a pool from now on. It is invoked for each
+    look: what the emulator is slow to read, it logs with the next invocation."""
+    since = time.time() * 1000
+
+    def look():
+        invoke(stack, part, event)
+        lines = printed(stack, part, pool)
+        return [it for it in lines if it["_aws"]["Timestamp"] >= since and good(it)]
+
+    return stack.until(look, bool)[0]
 
 
 def feed(stack, line):
@@ -106,16 +109,9 @@ def test_a_wedged_pool_is_alarmed_a_paused_one_is_not_and_the_sweeper_mends_it(s
     becomes(stack, "wedged-wedged", "ALARM")
     becomes(stack, "wedged-oldest-due", "ALARM")
 
-    invoke(stack, "sweeper", {"overdueSeconds": 900})
-    repeated = stack.until(
-        lambda: [
-            it
-            for it in printed(stack, "sweeper", "wedged")
-            if it.get("HintsRepeated", [0.0]) != [0.0]
-        ],
-        bool,
-    )
-    feed(stack, repeated[-1])
+    overdue = {"overdueSeconds": 900}
+    line = prints(stack, "sweeper", "wedged", overdue, lambda it: any(it.get("HintsRepeated", [])))
+    feed(stack, line)
     becomes(stack, "wedged-hints-repeated", "ALARM")
     assert wedged.wait(stuck, timeout=60).succeeded
     paused.cancel(held)

@@ -3,16 +3,14 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from workpool import IdempotentWorkpool, UnknownAction
+from workpool import UnknownAction
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
-def pool(stack, monkeypatch):
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
-    return IdempotentWorkpool("default")
+def pool(pool):
+    return pool("default")
 
 
 def test_the_client_submits_waits_reads_and_cancels(pool):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from workpool import IdempotentWorkpool, PayloadTooLarge
+from workpool import PayloadTooLarge
 
 pytestmark = pytest.mark.e2e
 
@@ -13,10 +13,8 @@ ARGS, CONTEXT, RESULT = 1_000_000, 1_000_000, 16_000_000
 
 
 @pytest.fixture
-def pool(stack, monkeypatch):
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
-    return IdempotentWorkpool("large")
+def pool(pool):
+    return pool("large")
 
 
 def of_bytes(size, **fields):

@@ -1,20 +1,20 @@
 """The pool as a whole on the deployed stack: batches, lists, statistics, and its operation."""
 
 import time
-from collections import Counter
 
 import pytest
 
-from workpool import IdempotentWorkpool, InvalidRequest
+from workpool import InvalidRequest
 
 pytestmark = pytest.mark.e2e
 
-
-@pytest.fixture
-def pool(stack, monkeypatch):
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
-    return IdempotentWorkpool
+KINDS = [
+    {"action": "probe.work"},
+    {"action": "probe.work", "args": {"failures": 1}},
+    {"action": "probe.work", "args": {"failures": 9}, "options": {"maxRetries": 1}},
+    {"action": "probe.refuse"},
+    {"action": "probe.work", "options": {"runAfterMs": 3_600_000}},
+]
 
 
 def ended(stack, pool, run_ids, timeout=60):
@@ -27,11 +27,20 @@ def ended(stack, pool, run_ids, timeout=60):
     return stack.until(statuses, lambda them: all(it.ended for it in them), timeout)
 
 
-def test_a_thousand_runs_in_one_call_are_accepted_and_all_end(stack, pool):
-    answer = stack.submit({"runs": [{"pool": "bulk", "action": "probe.gently"}] * 1000})
+@pytest.fixture(scope="module")
+def thousand(stack):
+    """Ids by pool of a thousand runs that one call submitted: half of them gentle, half of all
+    kinds."""
+    gentle = [{"pool": "bulk", "action": "probe.gently"}] * 500
+    mixed = [{"pool": "counted"} | kind for kind in KINDS * 100]
+    answer = stack.submit({"runs": [*gentle, *mixed]})
     run_ids = [it["runId"] for it in answer["results"]]
-    assert len(set(run_ids)) == 1000
-    for status in ended(stack, pool("bulk"), run_ids, timeout=120):
+    return {"bulk": run_ids[:500], "counted": run_ids[500:]}
+
+
+def test_a_thousand_runs_in_one_call_are_accepted_and_all_end(stack, pool, thousand):
+    assert len({run_id for its in thousand.values() for run_id in its}) == 1000
+    for status in ended(stack, pool("bulk"), thousand["bulk"], timeout=120):
         assert status.result == {"type": "success", "returnValue": "async"}
 
 
@@ -43,17 +52,8 @@ def test_a_batch_is_answered_in_order_each_by_itself(stack, pool):
     ended(stack, pool("default"), [answers[0], answers[2]])
 
 
-def test_statistics_equal_a_recount(stack, pool):
-    stats = pool("counted")
-    assert stats.stats()["pending"] == 0
-    kinds = [
-        {"action": "probe.work"},
-        {"action": "probe.work", "args": {"failures": 1}},
-        {"action": "probe.work", "args": {"failures": 9}, "options": {"maxRetries": 1}},
-        {"action": "probe.refuse"},
-        {"action": "probe.work", "options": {"runAfterMs": 3_600_000}},
-    ]
-    run_ids = [it for it in stats.run_batch(kinds * 100)]
+def test_statistics_equal_a_recount(stack, pool, thousand):
+    stats, run_ids = pool("counted"), thousand["counted"]
     waiting = run_ids[4::5]
     stack.until(lambda: stats.stats()["pending"], lambda pending: pending == 100, 90)
     assert stats.stats()["oldestPending"] > 0
@@ -146,35 +146,3 @@ def in_order(ledger, run_ids):
         for it in run_ids
         for span in zip(ledger.times(it, "start"), ledger.times(it, "end"), strict=True)
     )
-
-
-def test_cancel_all_over_a_thousand_runs_finishes_though_its_walk_is_killed(stack, pool, ledger):
-    canceled = pool("canceled")
-    canceled.pause()
-    work = {"action": "probe.work", "options": {"onComplete": "probe.settled"}}
-    runs = canceled.run_batch([work] * 1000)
-
-    def kinds():
-        pages = [canceled.status_batch(runs[at : at + 100]) for at in range(0, 1000, 100)]
-        return Counter(it.kind for page in pages for it in page)
-
-    canceled.cancel_all()
-    later = canceled.run("probe.work", on_complete="probe.settled")
-    stack.until(kinds, lambda them: them["canceled"] >= 100)
-    stack.kill("sweeper")
-    time.sleep(1)
-    left = kinds()["enqueued"]
-    assert left > 0
-    sweeper = f"{stack.name}-sweeper"
-    stack.client("lambda").invoke(FunctionName=sweeper, Payload="{}")  # As its schedule does.
-    assert kinds() == {"canceled": 1000}
-    assert canceled.status(later).kind == "enqueued"
-    canceled.resume()
-    assert canceled.wait(later, timeout=30).result["type"] == "success"
-    stack.until(lambda: ledger.completions(runs[-1]), bool, timeout=120)
-    stack.until(ledger.all_completions, lambda done: all(it in done for it in runs), timeout=120)
-    time.sleep(1)
-    done = ledger.all_completions()
-    assert {done[it] for it in runs} == {1}
-    for run_id in runs[::20]:
-        assert ledger.what(run_id) == ["completion canceled None"]  # It never started.

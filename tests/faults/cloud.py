@@ -274,7 +274,7 @@ class Cloud:
             self.sweep()
             if not self._messages() and not self.steps.open() and not self.stream:
                 runs = [Run.from_item(it) for it in self.world.items() if "kind" in it]
-                if all(it.open is None for it in runs):
+                if all(it.open is None or it.completion == "parked" for it in runs):
                     break
         self.rest()
 

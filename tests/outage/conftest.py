@@ -5,24 +5,36 @@ from collections.abc import Iterator
 
 import pytest
 
+from local.chaos import restart
 from tests.e2e.deployed import Deployed
 from tests.e2e.ledger import TABLE, Ledger
 from tests.e2e.standing import Pools, standing
+from workpool import IdempotentWorkpool
 
 POOLS: Pools = {
     "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
     "lost": {"maxParallelism": 5, "actionTimeoutSeconds": 1, "tables": [TABLE]},
+    "canceled": {"maxParallelism": 4, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "changed": {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]},
+    "restarted": {"maxParallelism": 5, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "left": {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]},
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with standing(tmp_path_factory, POOLS) as stack:
+    with standing(tmp_path_factory, POOLS, environment=restart.PERSIST) as stack:
         yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ledger(stack: Deployed) -> Ledger:
     return Ledger(stack.client("dynamodb"))
+
+
+@pytest.fixture
+def pool(stack: Deployed, monkeypatch: pytest.MonkeyPatch) -> type[IdempotentWorkpool]:
+    """The Python client as an application has it: the stack's addresses are in its environment."""
+    for name, value in stack.environment.items():
+        monkeypatch.setenv(name, value)
+    return IdempotentWorkpool

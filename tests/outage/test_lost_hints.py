@@ -5,7 +5,6 @@ The numbers are those of docs/guarantees.md. The sweeper is invoked by hand, wit
 of its fifteen minutes.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,21 +56,12 @@ class Outage:
     def send(self, part: str, body: str) -> None:
         self.client("sqs").send_message(QueueUrl=self.queue(part), MessageBody=body)
 
-    def sweep(self) -> int:
-        answer = self.client("lambda").invoke(
-            FunctionName=self.function("sweeper"), Payload=json.dumps({"overdueSeconds": 1})
-        )
-        with answer["Payload"] as stream:
-            shape = json.loads(stream.read())
-        assert "FunctionError" not in answer, shape
-        return sum(shape.values())
-
     def swept_until(self, good: Callable[[], bool], timeout: float = 40) -> None:
         """Sweep every second until it is so."""
         deadline = time.monotonic() + timeout
         while not good():
             assert time.monotonic() < deadline, "not within the time"
-            self.sweep()
+            self.stack.sweep()
             time.sleep(1)
 
     def done(self, run_id: str, pool: str = POOL) -> bool:
@@ -300,12 +290,10 @@ def test_fault_33_a_completion_that_was_off_is_done_later(outage: Outage) -> Non
 
 
 def test_fault_10_five_hundred_runs_whose_every_message_is_deleted_in_the_middle_all_end(
-    outage: Outage, monkeypatch: pytest.MonkeyPatch
+    outage: Outage, pool: type[IdempotentWorkpool]
 ) -> None:
-    for name, value in outage.stack.environment.items():
-        monkeypatch.setenv(name, value)
-    pool = IdempotentWorkpool(POOL)
-    runs = [pool.transact_item("probe.gently", on_complete="probe.settled") for _ in range(RUNS)]
+    lost = pool(POOL)
+    runs = [lost.transact_item("probe.gently", on_complete="probe.settled") for _ in range(RUNS)]
     for start in range(0, RUNS, 100):
         entries = [entry for _, entry in runs[start : start + 100]]
         outage.client("dynamodb").transact_write_items(TransactItems=entries)
