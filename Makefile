@@ -32,7 +32,7 @@ down: ## stop it
 	@! test -e .venv/.installed || $(BIN)/python -m local down
 
 test: $(READY) ## all tests
-	@$(TOOLS) pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
+	@$(TOOLS) pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder
 
 check: $(READY) ## lint, format, types, template
 	$(TOOLS) ruff check .
