@@ -18,7 +18,7 @@ POOLS: Pools = {
         for name in ("scaled", "listed", "paused", "cli", "emails", "wedged")
     },
     "counted": {"maxParallelism": 4, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
-    "bulk": {"maxParallelism": 10, "actionTimeoutSeconds": 3},
+    "bulk": {"maxParallelism": 4, "actionTimeoutSeconds": 3},
     "slow": {"maxParallelism": 4, "actionTimeoutSeconds": 20, "tables": [TABLE]},
     "large": {"maxParallelism": 4, "actionTimeoutSeconds": 20, "tables": [TABLE]},
 }

@@ -514,6 +514,7 @@ def _forget() -> None:
 
 def _create_tables() -> None:
     for table in testing.tables(runs="runs", stats="stats"):
+        table.pop("StreamSpecification", None)  # The tests say themselves what the relay reads.
         boto3_client("dynamodb").create_table(**table)
 
 

@@ -227,10 +227,10 @@ def test_an_action_submits_runs_and_one_that_never_stops_is_told(local, monkeypa
         assert result is not None
         run_id = result["returnValue"]
     assert pool.status(run_id).succeeded
-    monkeypatch.setattr("workpool.testing.MOST_STEPS", 50)
+    monkeypatch.setattr("workpool.testing.MOST_STEPS", 30)
     pool.run("orders.chain", {"left": 1000})
     for goes_on in (local.settle, lambda: local.tick(1)):
-        with pytest.raises(RuntimeError, match="after 50 steps there is still something to do"):
+        with pytest.raises(RuntimeError, match="after 30 steps there is still something to do"):
             goes_on()
 
 

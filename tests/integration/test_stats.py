@@ -296,7 +296,7 @@ def snapshot(run_key: str) -> Run | None:
     return None if item is None else Run.from_item(item.to_json()["Attributes"])
 
 
-def test_after_five_hundred_random_runs_the_statistics_equal_a_recount(
+def test_after_many_random_runs_the_statistics_equal_a_recount(
     world, lambda_context, monkeypatch, no_jitter
 ) -> None:
     chance = random.Random(20)
@@ -326,7 +326,7 @@ def test_after_five_hundred_random_runs_the_statistics_equal_a_recount(
         return now
 
     created = []
-    for number in range(500):
+    for number in range(250):
         retries = chance.choice([0, 1, 1])
         fields = {"run_id": f"r{number}", "max_retries": retries, "enqueued_at": world.now_ms}
         run = world.a_run(**fields, due=world.now_ms, open=open_partition("default", f"r{number}"))
@@ -358,7 +358,7 @@ def test_after_five_hundred_random_runs_the_statistics_equal_a_recount(
     runs = [run for run in seen.values() if run is not None]
     ended = [run for run in runs if run.ended]
     pending = [run for run in runs if not run.ended]
-    assert len(pending) > 100 < len(ended)
+    assert len(pending) > 50 < len(ended)
     found = stats.stats("default")
     assert found == {
         "pending": len(pending),

@@ -12,7 +12,7 @@ from tests.e2e.standing import Pools, standing
 from workpool import IdempotentWorkpool
 
 POOLS: Pools = {
-    "slow": {"maxParallelism": 10, "actionTimeoutSeconds": 20, "tables": [TABLE]},
+    "slow": {"maxParallelism": 6, "actionTimeoutSeconds": 20, "tables": [TABLE]},
     "lost": {"maxParallelism": 5, "actionTimeoutSeconds": 1, "tables": [TABLE]},
     "canceled": {"maxParallelism": 4, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "changed": {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]},

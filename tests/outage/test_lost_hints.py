@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.outage.conftest import POOLS
 from workpool import IdempotentWorkpool
 from workpool.message import Message
 
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.e2e
 
 RUNS = 500
 POOL = "lost"
+SLOW = int(POOLS["slow"]["maxParallelism"])
+"""How many runs the pool of that name runs at once."""
 SETTLED = {"onComplete": "probe.settled"}
 
 
@@ -126,7 +129,7 @@ def test_fault_07_a_consumer_without_concurrency_fails_no_run(outage: Outage) ->
         kinds = [outage.stack.status("slow", it)["kind"] for it in run_ids]
         assert kinds == ["enqueued"] * 5
     finally:
-        outage.reserve(10, pool="slow")
+        outage.reserve(SLOW, pool="slow")
     outage.swept_until(lambda: all(outage.done(it, "slow") for it in run_ids), timeout=90)
     for run_id in run_ids:
         outage.ended(run_id, pool="slow")
@@ -234,7 +237,7 @@ def test_fault_25_a_pool_made_smaller_under_load_paused_and_resumed_loses_nothin
     outage: Outage,
 ) -> None:
     """In a pool whose actions have time: a machine that is busy with other things must not end
-    them. All ten processes stand before the pool is made smaller: one that Lambda has let start
+    them. All processes stand before the pool is made smaller: one that Lambda has let start
     and that is still being loaded may call its action later."""
 
     def change(**settings: int | bool) -> None:
@@ -243,10 +246,10 @@ def test_fault_25_a_pool_made_smaller_under_load_paused_and_resumed_loses_nothin
     def seen() -> int:
         return sum(bool(outage.ledger.times(run_id, "start")) for run_id in run_ids)
 
-    for run_id in [outage.submit(pool="slow", args={"seconds": 3}) for _ in range(10)]:
+    for run_id in [outage.submit(pool="slow", args={"seconds": 3}) for _ in range(SLOW)]:
         outage.stack.wait("slow", run_id)
     run_ids = [outage.submit(pool="slow", args={"seconds": 0.7}) for _ in range(40)]
-    outage.stack.until(seen, lambda started: started >= 12)
+    outage.stack.until(seen, lambda started: started > SLOW)
     change(maxParallelism=2)
     smaller = time.time() * 1000 + 1000
     time.sleep(3)
@@ -254,7 +257,7 @@ def test_fault_25_a_pool_made_smaller_under_load_paused_and_resumed_loses_nothin
     paused = time.time() * 1000 + 500
     time.sleep(3)
     resumed = time.time() * 1000
-    change(paused=False, maxParallelism=10)
+    change(paused=False, maxParallelism=SLOW)
     outage.swept_until(lambda: all(outage.done(it, "slow") for it in run_ids), timeout=90)
     spans = []
     for run_id in run_ids:
@@ -262,7 +265,7 @@ def test_fault_25_a_pool_made_smaller_under_load_paused_and_resumed_loses_nothin
         spans += [(*outage.ledger.times(run_id, "start"), *outage.ledger.times(run_id, "end"))]
     assert outage.ledger.most_at_once([it for it in spans if smaller <= it[0] < paused]) <= 2
     assert [it for it in spans if paused <= it[0] < resumed] == []
-    assert outage.ledger.most_at_once(spans) <= 10
+    assert outage.ledger.most_at_once(spans) <= SLOW
     assert outage.depth("slow-dead-letters") in (0, 1)  # live_letter's
 
 
