@@ -15,7 +15,7 @@ POOLS: Pools = {
     "one": {"maxParallelism": 1, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     **{
         name: {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]}
-        for name in ("scaled", "listed", "paused", "cli", "emails", "wedged")
+        for name in ("scaled", "listed", "paused", "cli", "emails")
     },
     "counted": {"maxParallelism": 4, "initialBackoffMs": 25, "actionTimeoutSeconds": 3},
     "bulk": {"maxParallelism": 4, "actionTimeoutSeconds": 3},

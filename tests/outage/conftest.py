@@ -1,5 +1,5 @@
-"""A deploy of its own for tests that take away what all pools share: the relay, the completion
-function, the rule, or the deployed stack itself."""
+"""A deploy of its own for tests that take away what all pools share (the relay, the completion
+function, the rule, or the deployed stack itself), and for what an operator is told of outages."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,10 @@ POOLS: Pools = {
     "canceled": {"maxParallelism": 4, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "changed": {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]},
     "restarted": {"maxParallelism": 5, "actionTimeoutSeconds": 3, "tables": [TABLE]},
-    "left": {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]},
+    **{
+        name: {"maxParallelism": 2, "actionTimeoutSeconds": 3, "tables": [TABLE]}
+        for name in ("left", "wedged", "paused", "emails")
+    },
 }
 
 
