@@ -48,4 +48,6 @@ def early(stack: Deployed, ledger: Ledger) -> dict[str, str]:
     """Runs whose processes die: redelivery takes a minute, in which the other tests go on."""
     crash = {"action": "probe.crash", "options": {"onComplete": "probe.settled"}}
     handler = {"action": "probe.work", "options": {"onComplete": "probe.dies_once"}}
-    return {"crash": stack.submit(crash)["runId"], "handler": stack.submit(handler)["runId"]}
+    runs = {"crash": stack.submit(crash)["runId"], "handler": stack.submit(handler)["runId"]}
+    stack.status("default", runs["crash"])  # Loads the API's process: no test is to wait for that.
+    return runs

@@ -85,7 +85,7 @@ class Deployed:
         return self.until(lambda: self.status(pool, run_id), until, timeout)
 
     def until(self, read: Callable[[], T], good: Callable[[T], bool], timeout: float = 30) -> T:
-        """Looks again and again, and rests for twice as long as a look takes."""
+        """Looks again and again, and rests for twice as long as a look takes, up to a second."""
         deadline = time.monotonic() + timeout
         while True:
             began = time.monotonic()
@@ -93,7 +93,7 @@ class Deployed:
                 return value
             if time.monotonic() > deadline:
                 raise TimeoutError(f"still {value!r} after {timeout} s")
-            time.sleep(max(0.2, 2 * (time.monotonic() - began)))
+            time.sleep(min(1, max(0.2, 2 * (time.monotonic() - began))))
 
     def item(self, pool: str, run_id: str) -> dict[str, Any]:
         """The run's item as DynamoDB holds it."""
