@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.deployed import Deployed
-from tests.e2e.ledger import TABLE, Ledger
+from tests.e2e.ledger import TABLE
 from tests.e2e.standing import Pools, standing
-from workpool import IdempotentWorkpool
+from tests.e2e.standing import ledger as ledger
+from tests.e2e.standing import pool as pool
 
 POOLS: Pools = {
     "default": {"maxParallelism": 5, "actionTimeoutSeconds": 3, "tables": [TABLE]},
@@ -30,21 +31,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         yield stack
 
 
-@pytest.fixture(scope="package")
-def ledger(stack: Deployed) -> Ledger:
-    return Ledger(stack.client("dynamodb"))
-
-
-@pytest.fixture
-def pool(stack: Deployed, monkeypatch: pytest.MonkeyPatch) -> type[IdempotentWorkpool]:
-    """The Python client as an application has it: the stack's addresses are in its environment."""
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
-    return IdempotentWorkpool
-
-
 @pytest.fixture(scope="package", autouse=True)
-def early(stack: Deployed, ledger: Ledger) -> dict[str, str]:
+def early(stack: Deployed) -> dict[str, str]:
     """Runs whose processes die: redelivery takes a minute, in which the other tests go on."""
     crash = {"action": "probe.crash", "options": {"onComplete": "probe.settled"}}
     handler = {"action": "probe.work", "options": {"onComplete": "probe.dies_once"}}

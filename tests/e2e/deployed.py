@@ -48,7 +48,11 @@ class Deployed:
 
     def sweep(self) -> int:
         """How many hints the sweeper repeats, which takes a run for overdue after one second."""
-        return sum(self._invoke(f"{self.name}-sweeper", {"overdueSeconds": 1}).values())
+        return sum(self.invoke("sweeper", {"overdueSeconds": 1}).values())
+
+    def invoke(self, part: str, payload: dict[str, Any]) -> Any:
+        """What the function `<stack>-<part>` answers; RuntimeError with its errorMessage."""
+        return self._invoke(f"{self.name}-{part}", payload)
 
     def restart(self) -> None:
         """Stop the emulator in the middle of all, and start it with its state."""

@@ -19,6 +19,7 @@ from local import Deployment, Emulator, deploy
 from tests.e2e import readme
 from tests.e2e.deployed import Deployed
 from tests.e2e.ledger import Ledger
+from workpool import IdempotentWorkpool
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
@@ -51,6 +52,20 @@ def standing(
     finally:
         emulator.stop()
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="package")
+def ledger(stack: Deployed) -> Ledger:
+    """What the actions and handlers of the package's stack wrote."""
+    return Ledger(stack.client("dynamodb"))
+
+
+@pytest.fixture
+def pool(stack: Deployed, monkeypatch: pytest.MonkeyPatch) -> type[IdempotentWorkpool]:
+    """The Python client as an application has it: the stack's addresses are in its environment."""
+    for name, value in stack.environment.items():
+        monkeypatch.setenv(name, value)
+    return IdempotentWorkpool
 
 
 def _copy_project(to: Path) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from local.chaos import restart
 from tests.e2e.deployed import Deployed
-from tests.e2e.ledger import TABLE, Ledger
+from tests.e2e.ledger import TABLE
 from tests.e2e.standing import Pools, standing
-from workpool import IdempotentWorkpool
+from tests.e2e.standing import ledger as ledger
+from tests.e2e.standing import pool as pool
 
 POOLS: Pools = {
     "slow": {"maxParallelism": 6, "actionTimeoutSeconds": 20, "tables": [TABLE]},
@@ -28,16 +29,3 @@ POOLS: Pools = {
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     with standing(tmp_path_factory, POOLS, environment=restart.PERSIST) as stack:
         yield stack
-
-
-@pytest.fixture(scope="package")
-def ledger(stack: Deployed) -> Ledger:
-    return Ledger(stack.client("dynamodb"))
-
-
-@pytest.fixture
-def pool(stack: Deployed, monkeypatch: pytest.MonkeyPatch) -> type[IdempotentWorkpool]:
-    """The Python client as an application has it: the stack's addresses are in its environment."""
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
-    return IdempotentWorkpool

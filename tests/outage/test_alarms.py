@@ -13,13 +13,6 @@ pytestmark = pytest.mark.e2e
 MINUTES_16 = 16 * 60 * 1000
 
 
-def invoke(stack, part, event):
-    answer = stack.client("lambda").invoke(
-        FunctionName=f"{stack.name}-{part}", Payload=json.dumps(event)
-    )
-    assert "FunctionError" not in answer, answer["Payload"].read()
-
-
 def printed(stack, part, pool):
     """The data that a function printed for a pool, oldest first."""
     lines = stack.logs(f"{stack.name}-{part}")
@@ -39,7 +32,7 @@ def prints(stack, part, pool, event, good):
     since = time.time() * 1000
 
     def look():
-        invoke(stack, part, event)
+        stack.invoke(part, event)
         lines = printed(stack, part, pool)
         return [it for it in lines if it["_aws"]["Timestamp"] >= since and good(it)]
 

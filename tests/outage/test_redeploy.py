@@ -29,7 +29,7 @@ def test_a_deploy_leaves_what_was_changed_at_run_time_until_cdk_json_says_otherw
 
     stack.redeploy(POOLS | {"changed": POOLS["changed"] | {"maxParallelism": 4}})
     # As its schedule does every few minutes: it repairs what a deploy undid.
-    stack.client("lambda").invoke(FunctionName=f"{stack.name}-sweeper", Payload="{}")
+    stack.invoke("sweeper", {})
     assert limits(stack, "left") == (5, 5, 5)
     assert limits(stack, "changed") == (4, 4, 4)
 
