@@ -84,7 +84,7 @@ def demo(
     picture: Annotated[Path | None, typer.Option(help="Where to save its end as an SVG.")] = None,
 ) -> None:
     """Run the demo on a local AWS of its own. Exit code 1 if a claim did not hold."""
-    from local.demo.run import run
+    from demo.run import run
 
     cdk_command()
     held = run(Console(highlight=False), picture=picture)
@@ -99,7 +99,7 @@ def chaos(
     directory: Directory = HERE / "chaos",
 ) -> None:
     """Load the stack, harm it, and check every invariant. Exit code 1 if one does not hold."""
-    from local.chaos.run import run
+    from chaos.run import run
 
     cdk_command()
     chosen = random.randrange(1, 1_000_000) if seed is None else seed

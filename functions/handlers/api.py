@@ -8,15 +8,16 @@ from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
-from workpool import clients, control, events, settings
-from workpool.cancel import cancel
+from workpool.aws import clients, logs, pools
+from workpool.core.request import parse_json
 from workpool.errors import Internal, InvalidRequest, WorkpoolError
-from workpool.listing import list_runs
-from workpool.redrive import redrive
-from workpool.request import parse_json
-from workpool.stats import stats
-from workpool.status import includes, status, status_many
-from workpool.submit import submit
+from workpool.verbs import control
+from workpool.verbs.cancel import cancel
+from workpool.verbs.listing import list_runs
+from workpool.verbs.redrive import redrive
+from workpool.verbs.stats import stats
+from workpool.verbs.status import includes, status, status_many
+from workpool.verbs.submit import submit
 
 app = APIGatewayHttpResolver()
 
@@ -24,7 +25,7 @@ app = APIGatewayHttpResolver()
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """One line per request; every error has the one shape of `WorkpoolError.payload`."""
     answer = app.resolve(event, context)
-    events.log("request", route=event.get("routeKey"), status=answer["statusCode"])
+    logs.log("request", route=event.get("routeKey"), status=answer["statusCode"])
     return answer
 
 
@@ -33,14 +34,14 @@ def post_run(pool: str) -> Response[str]:
     body = _body()
     if not isinstance(body, dict):
         raise InvalidRequest("the request must be a JSON object")
-    name = settings.pool(unquote(pool)).name
+    name = pools.pool(unquote(pool)).name
     with clients.told():
         return _json(202, submit(body, pool=name))
 
 
 @app.get("/pools/<pool>/runs/<run_id>")
 def get_run(pool: str, run_id: str) -> Response[str]:
-    settings.pool(unquote(pool))
+    pools.pool(unquote(pool))
     include = includes((app.current_event.query_string_parameters or {}).get("include"))
     with clients.told():
         return _status(status(unquote(pool), unquote(run_id), include=include))
@@ -48,14 +49,14 @@ def get_run(pool: str, run_id: str) -> Response[str]:
 
 @app.post("/pools/<pool>/status")
 def post_status(pool: str) -> Response[str]:
-    name = settings.pool(unquote(pool)).name
+    name = pools.pool(unquote(pool)).name
     with clients.told():
         return _json(200, {"statuses": status_many(name, _field("runIds", required=True))})
 
 
 @app.get("/pools/<pool>/runs")
 def get_runs(pool: str) -> Response[str]:
-    name = settings.pool(unquote(pool)).name
+    name = pools.pool(unquote(pool)).name
     given = app.current_event.query_string_parameters or {}
     with clients.told():
         return _json(
@@ -77,7 +78,7 @@ def post_cancel_all(pool: str) -> Response[str]:
 
 @app.post("/pools/<pool>/redrive")
 def post_redrive(pool: str) -> Response[str]:
-    name = settings.pool(unquote(pool)).name
+    name = pools.pool(unquote(pool)).name
     with clients.told():
         return _json(202, {"redriving": redrive(name, _field("runIds", required=False))})
 
@@ -91,7 +92,7 @@ def get_stats(pool: str) -> Response[str]:
 @app.get("/pools")
 def get_pools() -> Response[str]:
     with clients.told():
-        return _json(200, control.pools())
+        return _json(200, control.list_pools())
 
 
 @app.patch("/pools/<pool>")
@@ -103,7 +104,7 @@ def patch_pool(pool: str) -> Response[str]:
 
 @app.post("/pools/<pool>/runs/<run_id>/cancel")
 def cancel_run(pool: str, run_id: str) -> Response[str]:
-    settings.pool(unquote(pool))
+    pools.pool(unquote(pool))
     with clients.told():
         return _status(cancel(unquote(pool), unquote(run_id)))
 
@@ -111,13 +112,13 @@ def cancel_run(pool: str, run_id: str) -> Response[str]:
 @app.exception_handler(WorkpoolError)
 def refused(error: WorkpoolError) -> Response[str]:
     if isinstance(error, Internal):
-        events.failed("request-failed", error.__cause__ or error)
+        logs.failed("request-failed", error.__cause__ or error)
     return _json(error.status, error.payload())
 
 
 @app.exception_handler(Exception)
 def failed(error: Exception) -> Response[str]:
-    events.failed("request-failed", error)
+    logs.failed("request-failed", error)
     return _json(500, Internal("the request failed; the logs say why").payload())
 
 

@@ -6,8 +6,8 @@ Batch size 1, and as many at once as the pool's maxParallelism: the invocation i
 from typing import Any
 
 from handlers.records import Record, each_record
-from workpool.attempt import attempt
-from workpool.message import read
+from workpool.core.message import read
+from workpool.verbs.attempt import attempt
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from handlers.records import Record, each_record
-from workpool import dead_letters
-from workpool.settings import settings
+from workpool.aws.environment import environment
+from workpool.verbs import dead_letters
 
 KEPT_SECONDS = 60
 """How long a letter stays whose run's worker still lives, before the next look."""
@@ -12,7 +12,7 @@ KEPT_SECONDS = 60
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     def do(record: Record) -> float | None:
-        pool = settings().pool_of_queue(record["eventSourceARN"])
+        pool = environment().pool_of_queue(record["eventSourceARN"])
         if pool is None:
             dead_letters.from_elsewhere(record["body"])
             return None

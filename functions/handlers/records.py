@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from workpool import events, queues
-from workpool.errors import Unreadable
-from workpool.settings import settings
+from workpool.aws import logs, queues
+from workpool.aws.environment import environment
+from workpool.errors import UnknownShape
 
 Record = dict[str, Any]
 
@@ -25,7 +25,7 @@ def each_record(event: dict[str, Any], do: Callable[[Record], float | None]) -> 
                 continue
             queues.come_back_in(record["eventSourceARN"], record["receiptHandle"], seconds)
         except Exception as error:
-            events.failed("record-failed", error, messageId=record["messageId"])
+            logs.failed("record-failed", error, messageId=record["messageId"])
         back.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": back}
 
@@ -33,8 +33,8 @@ def each_record(event: dict[str, Any], do: Callable[[Record], float | None]) -> 
 def _done(record: Record, do: Callable[[Record], float | None]) -> float | None:
     try:
         return do(record)
-    except Unreadable as unreadable:
-        pool = settings().pool_of_queue(record["eventSourceARN"])
+    except UnknownShape as unreadable:
+        pool = environment().pool_of_queue(record["eventSourceARN"])
         queues.park(pool, record["body"], reason=str(unreadable))
-        events.log("message-parked", pool=pool, error=str(unreadable))
+        logs.log("message-parked", pool=pool, error=str(unreadable))
         return None

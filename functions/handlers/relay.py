@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from workpool import counters, events, queues, settings
-from workpool.counters import Counted
-from workpool.errors import Unreadable
-from workpool.relay import relay
-from workpool.run import Item, Run
-from workpool.stats import width_ms
+from workpool.aws import counters, logs, pools, queues
+from workpool.aws.counters import Counted
+from workpool.core.run import Item, Run
+from workpool.errors import UnknownShape
+from workpool.verbs.relay import relay
+from workpool.verbs.stats import width_ms
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
@@ -25,13 +25,13 @@ def handler(event: dict[str, Any], context: Any) -> None:
                     new=_run(images.get("NewImage")),
                 )
             )
-        except Unreadable as error:
+        except UnknownShape as error:
             unreadable.append(images["Keys"]["run"]["S"])
-            events.log("item-unreadable", key=unreadable[-1], error=str(error))
+            logs.log("item-unreadable", key=unreadable[-1], error=str(error))
     if unreadable:  # Parked from there; the sweeper looks when code that reads them is back.
         queues.relay_later(unreadable)
     relay([(it.old, it.new) for it in changes])
-    windows = {pool.name: width_ms(pool.stats_window_ms) for pool in settings.pools().values()}
+    windows = {pool.name: width_ms(pool.stats_window_ms) for pool in pools.pools().values()}
     counters.count(changes, window_ms=windows)
 
 

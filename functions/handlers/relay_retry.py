@@ -3,8 +3,8 @@
 from typing import Any
 
 from handlers.records import each_record
-from workpool.dead_letters import key_of
-from workpool.look import look
+from workpool.verbs.dead_letters import key_of
+from workpool.verbs.look import look
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -5,15 +5,15 @@ from typing import Any
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from workpool import pool_row
-from workpool.settings import pools
-from workpool.stats import log_stats, oldest_due_ms, parked, wedged
+from workpool.aws import overrides
+from workpool.aws.pools import pools
+from workpool.verbs.stats import log_stats, oldest_due_ms, parked, wedged
 
 
 def handler(event: Any, context: Any) -> None:
     for pool in pools().values():
         found = log_stats(pool.name)
-        oldest_due = 0 if pool_row.read(pool.name).paused else oldest_due_ms(pool.name)
+        oldest_due = 0 if overrides.read(pool.name).paused else oldest_due_ms(pool.name)
         metrics = Metrics(namespace="Workpool")
         metrics.add_dimension(name="Pool", value=pool.name)
         for name, unit, value in (

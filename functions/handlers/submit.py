@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from workpool import clients, events
+from workpool.aws import clients, logs
 from workpool.errors import Internal, WorkpoolError
-from workpool.submit import submit
+from workpool.verbs.submit import submit
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
@@ -15,9 +15,9 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
             answer = submit(event)
     except WorkpoolError as error:
         if isinstance(error, Internal):
-            events.failed("submit-failed", error.__cause__ or error)
+            logs.failed("submit-failed", error.__cause__ or error)
         else:
-            events.log("submit-refused", code=error.code)
+            logs.log("submit-refused", code=error.code)
         raise type(error)(f"{error.code}: {error}") from None
-    events.log("submitted", **answer)
+    logs.log("submitted", **answer)
     return answer

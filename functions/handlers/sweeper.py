@@ -8,11 +8,12 @@ from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-from workpool import control, events, orphans, pool_row
-from workpool.recount import recount
-from workpool.settings import pool, pools
-from workpool.stats import wedged
-from workpool.sweep import OVERDUE_MS, RESERVE_MS, sweep
+from workpool.aws import logs, overrides
+from workpool.aws.pools import pool, pools
+from workpool.verbs import control, orphans
+from workpool.verbs.recount import recount
+from workpool.verbs.stats import wedged
+from workpool.verbs.sweep import OVERDUE_MS, RESERVE_MS, sweep
 
 
 def handler(event: Any, context: Any) -> dict[str, int]:
@@ -31,7 +32,7 @@ def handler(event: Any, context: Any) -> dict[str, int]:
             control.walk_cancel(it, in_time=in_time)
             control.repair(it)
         except Exception as error:  # One pool's trouble keeps no other pool from being swept.
-            events.failed("pool-failed", error, pool=it.name)
+            logs.failed("pool-failed", error, pool=it.name)
     seconds = event.get("overdueSeconds")
     overdue_ms = OVERDUE_MS if seconds is None else round(seconds * 1000)
     swept = sweep(remaining_ms=remaining_ms, overdue_ms=overdue_ms)
@@ -39,7 +40,7 @@ def handler(event: Any, context: Any) -> dict[str, int]:
     for name in pools():
         _metric(name, "HintsRepeated", MetricUnit.Count, swept.repeated[name])
         if swept.whole:  # The statistics' own OldestDue is of a bounded look at the oldest runs.
-            oldest_due = 0 if pool_row.read(name).paused else swept.oldest_due.get(name, 0)
+            oldest_due = 0 if overrides.read(name).paused else swept.oldest_due.get(name, 0)
             _metric(name, "OldestDue", MetricUnit.Milliseconds, oldest_due)
             _metric(name, "Wedged", MetricUnit.Count, int(wedged(name, oldest_due)))
             recount(name, swept.pending[name])

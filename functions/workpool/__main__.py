@@ -5,12 +5,12 @@ import sys
 
 def main() -> None:
     try:
-        from workpool import cli
+        from workpool.cli import commands
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit("workpool: the command line needs typer and rich: pip install -e '.[cli]'")
-    cli.main()
+    commands.main()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-from workpool import clock, lookup, request
+from workpool import lookup
+from workpool.core import clock, request
+from workpool.core.run import attribute
 from workpool.errors import (
     BY_CODE,
     Internal,
@@ -24,7 +26,6 @@ from workpool.errors import (
     Throttled,
     WorkpoolError,
 )
-from workpool.run import attribute
 
 Json = Any
 Function = str | Callable[..., Any]
@@ -348,62 +349,62 @@ class _InProcess:
 
     @property
     def runs_table(self) -> str:
-        from workpool.settings import settings
+        from workpool.aws.environment import environment
 
-        return settings().runs_table
+        return environment().runs_table
 
     def submit(self, body: dict[str, Json]) -> Json:
-        from workpool.submit import submit
+        from workpool.verbs.submit import submit
 
         return submit(body)
 
     def status(self, pool: str, run_id: str, include: Sequence[str]) -> Json:
-        from workpool.status import status
+        from workpool.verbs.status import status
 
         return status(pool, run_id, include=include)
 
     def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json:
-        from workpool.submit import submit
+        from workpool.verbs.submit import submit
 
         return submit({"runs": list(bodies)}, pool=pool)["results"]
 
     def status_many(self, pool: str, run_ids: Sequence[str]) -> Json:
-        from workpool.status import status_many
+        from workpool.verbs.status import status_many
 
         return status_many(pool, list(run_ids))
 
     def runs(self, pool: str, kind: str | None, cursor: str | None) -> Json:
-        from workpool.listing import list_runs
+        from workpool.verbs.listing import list_runs
 
         return list_runs(pool, kind=kind, limit=None, cursor=cursor)
 
     def pools(self) -> Json:
-        from workpool.control import pools
+        from workpool.verbs.control import list_pools
 
-        return pools()
+        return list_pools()
 
     def cancel(self, pool: str, run_id: str) -> Json:
-        from workpool.cancel import cancel
+        from workpool.verbs.cancel import cancel
 
         return cancel(pool, run_id)
 
     def cancel_all(self, pool: str) -> Json:
-        from workpool.control import cancel_all
+        from workpool.verbs.control import cancel_all
 
         return cancel_all(pool)
 
     def stats(self, pool: str) -> Json:
-        from workpool.stats import stats
+        from workpool.verbs.stats import stats
 
         return stats(pool)
 
     def change(self, pool: str, body: dict[str, Json]) -> Json:
-        from workpool.control import change
+        from workpool.verbs.control import change
 
         return change(pool, body)
 
     def redrive(self, pool: str, run_ids: Sequence[str] | None) -> Json:
-        from workpool.redrive import redrive
+        from workpool.verbs.redrive import redrive
 
         return {"redriving": redrive(pool, None if run_ids is None else list(run_ids))}
 
@@ -549,7 +550,7 @@ def _fetched(url: str) -> Json:
 
 def run_put(run: Any, table: str) -> dict[str, Any]:
     """The Put of a run for a caller's own transaction."""
-    from workpool.store import creation
+    from workpool.aws.store import creation
 
     return creation(run, table=table)
 

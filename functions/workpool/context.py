@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from workpool import events
-from workpool.run import Run
+from workpool.aws import logs
+from workpool.core.run import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,5 +46,5 @@ def about(run: Run) -> dict[str, Any]:
         "action": run.action,
         "retries": run.retries,
         "annotation": run.annotation,
-        "logger": events.for_run(run),
+        "logger": logs.for_run(run),
     }

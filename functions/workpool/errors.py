@@ -10,9 +10,9 @@ WorkpoolError            the caller's answer: a code, a message and an HTTP stat
 |- Throttled             429
 `- Internal              500
 NonRetryableError        raised by an action: the run fails now, whatever retries are left
-Unreadable               a message or item that this version cannot read: set aside, kept
-Gone                     an object that a run names is not there: no retry brings it back
-Unread                   an object that S3 does not give now: come again
+UnknownShape             a message or item that this version cannot read: set aside, kept
+PayloadLost              an object that a run names is not there: no retry brings it back
+PayloadUnavailable       an object that S3 does not give now: come again
 """
 
 
@@ -82,18 +82,18 @@ class NonRetryableError(Exception):
     """Raise it (or a subclass) in an action to fail its run at once, without further retries."""
 
 
-class Unreadable(Exception):
+class UnknownShape(Exception):
     """A message or an item that this version cannot read: no JSON, or written by a newer one."""
 
 
-class Gone(Exception):
+class PayloadLost(Exception):
     """The bucket does not hold an object that a run names; the argument is the object's name."""
 
     def __str__(self) -> str:
         return f"the bucket of payloads no longer holds {self.args[0]}"
 
 
-class Unread(Exception):
+class PayloadUnavailable(Exception):
     """S3 denies an object, or is slow: come again; it costs nobody an attempt."""
 
 

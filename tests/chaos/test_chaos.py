@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from local.chaos.checks import judge
-from local.chaos.evidence import Evidence, Start, bound
-from local.chaos.load import Submitted
-from local.chaos.monkey import Canceled, CanceledAll, Killed, Limited
-from local.chaos.plan import HANDLER, Submit, plan
-from local.chaos.rest import Left
-from local.chaos.watch import Change, Life, Seen
+from chaos.checks import judge
+from chaos.evidence import Evidence, Start, bound
+from chaos.load import Submitted
+from chaos.monkey import Canceled, CanceledAll, Killed, Limited
+from chaos.plan import HANDLER, Submit, plan
+from chaos.rest import Left
+from chaos.watch import Change, Life, Seen
 
 CHECKOUT = Path(__file__).parents[2]
 SEED = os.environ.get("CHAOS_SEED", "1")

@@ -16,8 +16,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from local import Deployment
-from local.chaos import restart
+from local import Deployment, restart
 from local.emulator import REGION
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from workpool.message import Message
+from workpool.core.message import Message
 
 pytestmark = pytest.mark.e2e
 

@@ -19,9 +19,11 @@ from moto.dynamodb.models.dynamo_type import DynamoType
 from handlers import completion, consumer, dead_letters, relay, relay_retry, sweeper
 from tests.integration.conftest import ACCOUNT, Died
 from tests.model.cloud import Bus, Queues, Sent, Steps
-from workpool import clock, settings, submit
-from workpool.errors import Unreadable
-from workpool.run import Item, Run
+from workpool.aws import pools
+from workpool.core import clock
+from workpool.core.run import Item, Run
+from workpool.errors import UnknownShape
+from workpool.verbs import submit
 
 WORK, LETTERS, PARKED = "Test-default-work", "Test-default-dead-letters", "Test-default-parked"
 COMPLETIONS, COMPLETION_LETTERS = "Test-completions", "Test-dead-letters-completions"
@@ -152,7 +154,7 @@ class Cloud:
         for key, versions in self.versions.items():
             claims = {(it.enqueued_at, it.claim) for it in versions if it.claim}
             created = Counter(enqueued_at for enqueued_at, _ in claims)
-            most = max((settings.policy(it).max_retries for it in versions), default=0) + 1
+            most = max((pools.policy(it).max_retries for it in versions), default=0) + 1
             if any(count > most for count in created.values()):
                 wrong.append(f"I4: {created} attempts of {key}, allowed are {most}")
             for before, after in pairwise(versions):
@@ -302,7 +304,7 @@ class Cloud:
         self._seen[key] = new
         try:
             run = Run.from_item(new)
-        except Unreadable:  # A test's own.
+        except UnknownShape:  # A test's own.
             return
         self.versions.setdefault(key, []).append(run)
         earliest = run.due - 1000 * max(map(abs, self.skew_seconds.values()), default=0)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.cloud import Cloud
 from tests.integration.conftest import aws, lambda_context, logged, message, no_jitter, world
-from workpool import counters
+from workpool.aws import counters
 
 __all__ = ["aws", "cloud", "lambda_context", "logged", "message", "no_jitter", "world"]
 

@@ -11,16 +11,16 @@ import pytest
 from handlers import api
 from handlers import submit as submit_handler
 from tests.faults.cloud import WORK, Cloud
-from workpool.attempt import attempt
-from workpool.cancel import cancel
+from workpool.aws.payloads import RESULT_BYTES
+from workpool.core.message import Message
+from workpool.core.request import MAX_ITEM_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, MAX_RESULT_BYTES
+from workpool.core.retry import MAX_ERROR_CHARACTERS
+from workpool.core.run import Run
 from workpool.errors import IdempotencyConflict, PayloadTooLarge, UnknownAction, UnknownCompletion
-from workpool.message import Message
-from workpool.payloads import RESULT_BYTES
-from workpool.request import MAX_ITEM_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, MAX_RESULT_BYTES
-from workpool.retry import MAX_ERROR_CHARACTERS
-from workpool.run import Run
-from workpool.status import status
-from workpool.submit import submit
+from workpool.verbs.attempt import attempt
+from workpool.verbs.cancel import cancel
+from workpool.verbs.status import status
+from workpool.verbs.submit import submit
 
 REQUEST: dict[str, Any] = {"action": "jobs.work", "options": {"onComplete": "jobs.done"}}
 

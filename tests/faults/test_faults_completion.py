@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.faults.cloud import COMPLETION_LETTERS, COMPLETIONS, Cloud
-from workpool import complete
-from workpool.status import status
+from workpool.verbs import complete
+from workpool.verbs.status import status
 
 DAY = 24 * 60
 

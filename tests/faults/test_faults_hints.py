@@ -15,8 +15,9 @@ from tests.faults.cloud import (
     WORK,
     Cloud,
 )
-from workpool import store, sweep
-from workpool.message import Message
+from workpool.aws import open_runs
+from workpool.core.message import Message
+from workpool.verbs import sweep
 
 THROTTLED = "ProvisionedThroughputExceededException"
 
@@ -185,7 +186,7 @@ def test_fault_10_a_message_lost_from_the_queue_is_repeated_by_the_sweeper(
 def test_fault_12_an_ended_event_that_is_lost_is_announced_again(
     cloud: Cloud, world: Any, result: str
 ) -> None:
-    from workpool.cancel import cancel
+    from workpool.verbs.cancel import cancel
 
     target, cloud.bus.send = cloud.bus.send, lambda detail: None
     cloud.failures = 9 if result == "failed" else 0
@@ -402,7 +403,7 @@ OPERATIONS = ["get_item", "put_item", "update_item", "transact_write_items", "sc
 def test_fault_24_a_throttled_table_is_asked_again(
     cloud: Cloud, world: Any, operation: str
 ) -> None:
-    from workpool.clients import told
+    from workpool.aws.clients import told
     from workpool.errors import Throttled
 
     world.refuse(operation, THROTTLED, times=2)
@@ -429,7 +430,9 @@ def test_fault_24_an_index_that_is_behind_misleads_no_sweeper(
     """It still names runs that ended or are gone; each is read consistently before it is judged."""
     ended = cloud.submit()
     cloud.rest()
-    monkeypatch.setattr(store, "open_page", lambda cursor, limit: ([ended, "default#gone"], None))
+    monkeypatch.setattr(
+        open_runs, "open_page", lambda cursor, limit: ([ended, "default#gone"], None)
+    )
     world.tick(3600)
     before = world.items()
     assert cloud.sweep() == 0

@@ -15,11 +15,11 @@ import pytest
 from handlers import relay
 from tests.faults.cloud import COMPLETIONS, PARKED, RETRY, WORK, Cloud
 from tests.model.cloud import Execution
-from workpool import bus, queues, retrier
-from workpool.clock import from_timestamp
-from workpool.errors import Unreadable
-from workpool.message import Message, read
-from workpool.run import Item, Run, attribute
+from workpool.aws import bus, queues, retrier
+from workpool.core.clock import from_timestamp
+from workpool.core.message import Message, read
+from workpool.core.run import Item, Run, attribute
+from workpool.errors import UnknownShape
 
 SAMPLES = Path(__file__).parent / "samples"
 ITEMS = sorted(path.stem for path in SAMPLES.glob("item-*.json"))
@@ -180,7 +180,7 @@ def test_fault_26_what_a_later_release_adds_to_an_item_is_kept_by_this_one(named
 def test_fault_08_a_newer_message_is_parked_and_its_run_goes_on_by_a_fresh_hint(
     named: Cloud, name: str, change: dict[str, Any]
 ) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnknownShape):
         read(json.dumps(sample(name) | change))
     item = sample("item-enqueued" if name == "relay-message" else "item-scheduled-retry")
     run = stored(named, item)

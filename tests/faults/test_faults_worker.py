@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.faults.cloud import LETTERS, WORK, Cloud
-from workpool.attempt import LOST, attempt
-from workpool.message import Message
+from workpool.core.message import Message
+from workpool.verbs.attempt import LOST, attempt
 
 TEN_MINUTES = 10
 

@@ -21,10 +21,12 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.moto_api._internal import moto_api_backend
 
-from workpool import clients, clock, lookup, settings, store, testing
-from workpool.message import Message
-from workpool.request import parse
-from workpool.run import Item, Run
+from workpool import lookup, testing
+from workpool.aws import clients, pools, store
+from workpool.core import clock
+from workpool.core.message import Message
+from workpool.core.request import parse
+from workpool.core.run import Item, Run
 
 ACCOUNT = "123456789012"
 STACK = "Test"
@@ -484,7 +486,7 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(settings, "POOLS_FILE", tmp_path / "pools.json")
+    monkeypatch.setattr(pools, "POOLS_FILE", tmp_path / "pools.json")
     monkeypatch.setattr(lookup, "ROOT", tmp_path)
     here = World(source=tmp_path)
     monkeypatch.setattr(clock, "now_ms", lambda: here.now_ms)

@@ -7,11 +7,11 @@ from unittest.mock import ANY
 
 import pytest
 
-from workpool import store
-from workpool.attempt import LOST, attempt
+from workpool.aws import store
+from workpool.core.retry import Finish, Reschedule
+from workpool.core.run import Run
 from workpool.errors import NonRetryableError
-from workpool.retry import Finish, Reschedule
-from workpool.run import Run
+from workpool.verbs.attempt import LOST, attempt
 
 NOW = 1_790_000_000_000  # the world's
 DUE = NOW - 2000

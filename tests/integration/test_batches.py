@@ -9,10 +9,10 @@ import pytest
 
 from handlers import submit as function
 from workpool import errors
-from workpool.attempt import attempt
-from workpool.run import Run
-from workpool.status import includes, status, status_many
-from workpool.submit import submit
+from workpool.core.run import Run
+from workpool.verbs.attempt import attempt
+from workpool.verbs.status import includes, status, status_many
+from workpool.verbs.submit import submit
 
 NOW = 1_790_000_000_000
 WORK = {"action": "jobs.work"}

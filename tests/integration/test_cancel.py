@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from workpool import store
-from workpool.cancel import cancel
-from workpool.retry import Finish, Reschedule
-from workpool.status import status
+from workpool.aws import store
+from workpool.core.retry import Finish, Reschedule
+from workpool.verbs.cancel import cancel
+from workpool.verbs.status import status
 
 NOW = 1_790_000_000_000
 EXPIRES = NOW // 1000 + 86_400

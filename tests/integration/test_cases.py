@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 
 from handlers import sweeper
-from workpool import NonRetryableError, control, errors, relay, store
-from workpool.attempt import attempt
-from workpool.cancel import cancel
-from workpool.complete import complete
-from workpool.message import Message, read
-from workpool.run import Run, open_partition
-from workpool.status import status
-from workpool.submit import submit
+from workpool import NonRetryableError, errors
+from workpool.aws import open_runs
+from workpool.core.message import Message, read
+from workpool.core.run import Run, open_partition
+from workpool.verbs import control, relay
+from workpool.verbs.attempt import attempt
+from workpool.verbs.cancel import cancel
+from workpool.verbs.complete import complete
+from workpool.verbs.status import status
+from workpool.verbs.submit import submit
 
 NOW = 1_790_000_000_000
 SECONDS_70 = 70_000
@@ -55,7 +57,7 @@ def test_new_run_pends(world) -> None:
     world.code("actions", "jobs", "from workpool import action\n@action\ndef work(c, a): pass\n")
     run_id = submit({"action": "jobs.work"})["runId"]
     assert status("default", run_id)["kind"] == "enqueued"
-    assert [run_id for _, run_id in store.open_keys("default", limit=9)] == [run_id]
+    assert [run_id for _, run_id in open_runs.open_keys("default", limit=9)] == [run_id]
 
 
 @pytest.mark.parametrize("limit", [-1, 0, 1001, 2.5])

@@ -14,7 +14,7 @@ import pytest
 
 import workpool
 from workpool import IdempotentWorkpool, RunStatus, lookup
-from workpool.attempt import attempt
+from workpool.verbs.attempt import attempt
 
 NOW = 1_790_000_000_000
 ACTION = "from workpool import action\n@action\ndef work(ctx, args): return args\n"

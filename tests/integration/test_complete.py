@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from handlers import completion
-from workpool import store
-from workpool.complete import MAX_TRIES, complete, retry_in
-from workpool.run import Run
+from workpool.aws import store
+from workpool.core.run import Run
+from workpool.verbs.complete import MAX_TRIES, complete, retry_in
 
 NOW = 1_790_000_000_000
 KEY = "default#r1"

@@ -7,20 +7,22 @@ from typing import Any
 import pytest
 
 from handlers import sweeper
-from workpool import control, errors, pool_row, settings
-from workpool.run import Run, open_partition
-from workpool.store import read_runs
+from workpool import errors
+from workpool.aws import overrides, pools
+from workpool.aws.open_runs import read_runs
+from workpool.core.run import Run, open_partition
+from workpool.verbs import control
 
 NOW = 1_790_000_000_000
 
 
 def deploy(world: Any, **changes: Any) -> None:
     """The pools of a new deployment, as its functions see them."""
-    path = settings.POOLS_FILE
-    pools = json.loads(path.read_text())
-    pools["default"] |= changes
-    path.write_text(json.dumps(pools))
-    settings.pools.cache_clear()
+    path = pools.POOLS_FILE
+    deployed = json.loads(path.read_text())
+    deployed["default"] |= changes
+    path.write_text(json.dumps(deployed))
+    pools.pools.cache_clear()
 
 
 def made(world: Any) -> list[str]:
@@ -39,7 +41,7 @@ def sweep(lambda_context) -> Callable[..., dict[str, int]]:
 
 def test_a_pool_is_shown_as_it_was_deployed(world) -> None:
     shown = {"maxParallelism": 10, "paused": False, "deadLetters": 0}
-    assert control.pools() == {"pools": [{"name": it} | shown for it in ("default", "other")]}
+    assert control.list_pools() == {"pools": [{"name": it} | shown for it in ("default", "other")]}
 
 
 def test_a_paused_pool_starts_nothing_reserved_concurrency_first(world) -> None:
@@ -114,7 +116,7 @@ def test_a_change_that_is_refused_changes_nothing(world, body: Any, message: str
     with pytest.raises(errors.InvalidRequest) as caught:
         control.change("default", body)
     assert str(caught.value) == message
-    assert (made(world), pool_row.read("default")) == ([], pool_row.PoolRow())
+    assert (made(world), overrides.read("default")) == ([], overrides.PoolRow())
 
 
 def test_a_pool_that_is_not_deployed_is_unknown(world) -> None:
@@ -128,7 +130,7 @@ def test_given_up_messages_are_counted(world) -> None:
     for queue in ("default-dead-letters", "default-parked", "default-parked", "other-parked"):
         url = f"https://sqs.us-east-1.amazonaws.com/123456789012/Test-{queue}"
         sqs.send_message(QueueUrl=url, MessageBody="{}")
-    assert [it["deadLetters"] for it in control.pools()["pools"]] == [3, 1]
+    assert [it["deadLetters"] for it in control.list_pools()["pools"]] == [3, 1]
 
 
 # What a deploy wins
@@ -137,9 +139,9 @@ def test_given_up_messages_are_counted(world) -> None:
 def test_a_changed_value_of_cdk_json_wins_and_an_unchanged_one_leaves(world) -> None:
     control.change("default", {"maxParallelism": 20})
     deploy(world, retentionSeconds=60)
-    assert control.pools()["pools"][0]["maxParallelism"] == 20
+    assert control.list_pools()["pools"][0]["maxParallelism"] == 20
     deploy(world, maxParallelism=15)
-    assert control.pools()["pools"][0]["maxParallelism"] == 15
+    assert control.list_pools()["pools"][0]["maxParallelism"] == 15
 
 
 def test_a_pause_outlives_a_deploy(world, sweep) -> None:
@@ -184,7 +186,7 @@ def test_a_pool_that_is_resumed_while_its_pause_is_applied_is_enabled_by_the_swe
 
 
 def test_a_repair_does_not_undo_a_change_that_is_made_meanwhile(world, sweep) -> None:
-    pool_row.update("default", max_parallelism=40, overrode=10)
+    overrides.update("default", max_parallelism=40, overrode=10)
     world.meanwhile(
         "put_function_concurrency", lambda: control.change("default", {"maxParallelism": 3})
     )
@@ -197,7 +199,7 @@ def test_of_two_changes_at_once_the_one_that_the_pool_shows_is_in_force(world) -
         "put_function_concurrency", lambda: control.change("default", {"maxParallelism": 3})
     )
     control.change("default", {"maxParallelism": 40})
-    assert control.pools()["pools"][0]["maxParallelism"] == 3
+    assert control.list_pools()["pools"][0]["maxParallelism"] == 3
     assert world.lambdas.limits() == (3, "Enabled", 3)
 
 
@@ -222,12 +224,12 @@ def test_settings_that_hold_are_left_alone(world, sweep) -> None:
 def test_a_limit_that_the_account_has_no_room_for_is_refused_and_not_kept(world) -> None:
     with pytest.raises(errors.InvalidRequest):
         control.change("default", {"maxParallelism": 1000})
-    assert pool_row.read("default").limit(settings.pool("default")) == 10
+    assert overrides.read("default").limit(pools.pool("default")) == 10
 
 
 def test_a_pool_that_cannot_be_repaired_keeps_no_run_from_being_swept(world, sweep) -> None:
     world.put(world.a_run())
-    pool_row.update("default", paused=True)
+    overrides.update("default", paused=True)
     world.refuse("put_function_concurrency", "ServiceException")
     world.tick(15 * 60)
     assert sweep() == {"default": 1}
@@ -260,7 +262,7 @@ def test_cancel_all_answers_at_once_and_has_the_walk_begin_at_once(world) -> Non
     assert control.cancel_all("default") == {"canceling": True}
     assert world.lambdas.invoked == [("Test-sweeper", {"cancel": "default"})]
     assert kinds([run]) == {"enqueued"}
-    assert control.pools()["pools"][0]["cancelingBefore"] == NOW
+    assert control.list_pools()["pools"][0]["cancelingBefore"] == NOW
 
 
 def test_cancel_all_works_through_a_thousand_runs(world, sweep, monkeypatch) -> None:
@@ -294,10 +296,10 @@ def test_a_walk_soon_after_the_call_is_not_the_last(world, sweep) -> None:
     sweep(cancel="default")
     hidden = world.put(world.a_run(run_id="hidden"))
     world.tick(60)
-    assert control.pools()["pools"][0]["cancelingBefore"] == NOW + 10_000
+    assert control.list_pools()["pools"][0]["cancelingBefore"] == NOW + 10_000
     sweep()
     assert kinds([hidden]) == {"canceled"}
-    assert "cancelingBefore" not in control.pools()["pools"][0]
+    assert "cancelingBefore" not in control.list_pools()["pools"][0]
 
 
 @pytest.fixture
@@ -346,11 +348,11 @@ def test_an_interrupted_walk_is_finished_by_the_next_sweep(
     control.cancel_all("default")
     sweeper.handler({"cancel": "default"}, lambda_context(240_000, 240_000, 1000))
     assert kinds(runs) == {"canceled", "enqueued"}
-    assert control.pools()["pools"][0]["cancelingBefore"] == NOW + 10_000
+    assert control.list_pools()["pools"][0]["cancelingBefore"] == NOW + 10_000
     world.tick(60)
     sweep()
     assert kinds(runs) == {"canceled"}
-    assert "cancelingBefore" not in control.pools()["pools"][0]
+    assert "cancelingBefore" not in control.list_pools()["pools"][0]
 
 
 def test_a_walk_that_died_is_finished_by_the_next_sweep(world, sweep, pages_of_ten) -> None:
@@ -373,7 +375,7 @@ def test_cancel_all_called_anew_meanwhile_is_not_forgotten(world, sweep) -> None
     world.tick(60)
     world.meanwhile("query", lambda: control.cancel_all("default"))
     sweep(cancel="default")
-    assert control.pools()["pools"][0]["cancelingBefore"] == world.now_ms
+    assert control.list_pools()["pools"][0]["cancelingBefore"] == world.now_ms
     sweep()
     assert kinds([late]) == {"canceled"}
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from handlers import dead_letters
-from workpool.message import Message
+from workpool.core.message import Message
 
 NOW = 1_790_000_000_000
 KEY = "default#r1"

@@ -15,7 +15,7 @@ import workpool
 from handlers import api
 from tests.integration.test_api import event
 from workpool import IdempotentWorkpool, client
-from workpool.run import open_partition
+from workpool.core.run import open_partition
 
 NOW = 1_790_000_000_000
 PARKED = {
@@ -244,7 +244,7 @@ def test_the_client_names_functions_in_a_batch(world, pool) -> None:
 
 
 def test_the_client_lists_runs_over_all_pages(world, pool, monkeypatch) -> None:
-    from workpool import listing
+    from workpool.verbs import listing
 
     monkeypatch.setattr(listing, "MAX_LIMIT", 2)
     for number in range(5):

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from workpool import events, settings
-from workpool.attempt import attempt
+from workpool.aws import logs
+from workpool.aws.environment import environment
+from workpool.verbs.attempt import attempt
 
 NOW = 1_790_000_000_000
 SECRETS = {"args": '{"card":"4242"}', "context": '{"pin":"pin-9876"}'}
@@ -103,9 +104,9 @@ def test_a_stale_message_is_counted_by_a_line(world, message, logged) -> None:
 
 def level(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("IDEMPOTENT_WORKPOOL_LOG_LEVEL", name)
-    settings.settings.cache_clear()
-    events.logger.cache_clear()
-    events._user_logger.cache_clear()
+    environment.cache_clear()
+    logs.logger.cache_clear()
+    logs._user_logger.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -154,9 +155,9 @@ def test_keys_that_user_code_adds_stay_off_the_pools_own_lines(world, message, l
 def test_a_missing_environment_names_all_that_is_missing(world, monkeypatch) -> None:
     monkeypatch.delenv("WORKPOOL_RETRIER")
     monkeypatch.delenv("WORKPOOL_EVENT_BUS")
-    settings.settings.cache_clear()
+    environment.cache_clear()
     with pytest.raises(KeyError, match="WORKPOOL_EVENT_BUS, WORKPOOL_RETRIER"):
-        settings.settings()
+        environment()
 
 
 def test_half_a_surrogate_pair_in_an_error_loses_no_line(world, message, logged) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from handlers import consumer, dead_letters, relay
-from workpool import store
-from workpool.attempt import LOST, attempt
-from workpool.cancel import cancel
-from workpool.complete import complete
-from workpool.look import look
-from workpool.message import Message
-from workpool.retry import Finish, Reschedule
-from workpool.run import Run
+from workpool.aws import store
+from workpool.core.message import Message
+from workpool.core.retry import Finish, Reschedule
+from workpool.core.run import Run
+from workpool.verbs.attempt import LOST, attempt
+from workpool.verbs.cancel import cancel
+from workpool.verbs.complete import complete
+from workpool.verbs.look import look
 
 NOW = 1_790_000_000_000
 AGAIN = NOW + 1000

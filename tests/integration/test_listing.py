@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from workpool import errors, listing, store
-from workpool.listing import list_runs
-from workpool.run import Run, open_partition
+from workpool import errors
+from workpool.aws import store
+from workpool.core.run import Run, open_partition
+from workpool.verbs import listing
+from workpool.verbs.listing import list_runs
 
 NOW = 1_790_000_000_000
 SETTLED = {

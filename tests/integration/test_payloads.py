@@ -16,17 +16,19 @@ import pytest
 import workpool
 from handlers import relay as relay_handler
 from handlers import sweeper as sweeper_handler
-from workpool import IdempotentWorkpool, orphans, payloads, store
-from workpool.attempt import attempt
-from workpool.cancel import cancel
-from workpool.clients import client
-from workpool.complete import MAX_TRIES, complete
-from workpool.listing import list_runs
-from workpool.message import Message
-from workpool.retry import Finish
-from workpool.run import Run
-from workpool.status import status, status_many
-from workpool.submit import submit
+from workpool import IdempotentWorkpool
+from workpool.aws import payloads, store
+from workpool.aws.clients import client
+from workpool.core.message import Message
+from workpool.core.retry import Finish
+from workpool.core.run import Run
+from workpool.verbs import orphans
+from workpool.verbs.attempt import attempt
+from workpool.verbs.cancel import cancel
+from workpool.verbs.complete import MAX_TRIES, complete
+from workpool.verbs.listing import list_runs
+from workpool.verbs.status import status, status_many
+from workpool.verbs.submit import submit
 
 NOW = 1_790_000_000_000
 DAY_MS = 24 * 3600 * 1000
@@ -400,7 +402,7 @@ def test_what_is_refused_writes_no_object(world) -> None:
 def test_a_submit_whose_object_is_refused_stores_no_run(
     world, code: str, error: type[Exception]
 ) -> None:
-    from workpool import clients
+    from workpool.aws import clients
 
     world.refuse("put_object", code)
     with pytest.raises(error), clients.told():

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from handlers import sweeper
-from workpool import errors, store
-from workpool.complete import MAX_TRIES, complete
-from workpool.redrive import redrive
-from workpool.run import Run, open_partition
+from workpool import errors
+from workpool.aws import open_runs
+from workpool.core.run import Run, open_partition
+from workpool.verbs.complete import MAX_TRIES, complete
+from workpool.verbs.redrive import redrive
 
 NOW = 1_790_000_000_000
 SETTLED = {
@@ -159,7 +160,7 @@ def test_a_bad_list_of_ids_is_refused(world, given: Any) -> None:
 
 def test_a_redriven_run_is_an_open_one_again_and_no_parked_one(world, parked) -> None:
     parked()
-    assert store.open_keys("default", parked=True, limit=9) == [(NOW, "r1")]
+    assert open_runs.open_keys("default", parked=True, limit=9) == [(NOW, "r1")]
     redrive("default")
-    assert store.open_keys("default", parked=True, limit=9) == []
-    assert store.open_keys("default", limit=9) == [(NOW, "r1")]
+    assert open_runs.open_keys("default", parked=True, limit=9) == []
+    assert open_runs.open_keys("default", limit=9) == [(NOW, "r1")]

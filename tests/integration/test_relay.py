@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handlers import relay, relay_retry
-from workpool.run import Run
+from workpool.core.run import Run
 
 NOW = 1_790_000_000_000
 LATER = NOW + 60_000

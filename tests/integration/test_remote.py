@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from workpool import errors, settings
-from workpool.attempt import attempt
-from workpool.run import Run
-from workpool.submit import submit
+from workpool import errors
+from workpool.aws import pools
+from workpool.core.run import Run
+from workpool.verbs.attempt import attempt
+from workpool.verbs.submit import submit
 
 NOW = 1_790_000_000_000
 
@@ -26,10 +27,10 @@ class MyNonRetryableError(Exception):
 @pytest.fixture(autouse=True)
 def listed(world) -> None:
     """The pool may invoke one function."""
-    pools = json.loads(settings.POOLS_FILE.read_text())
-    pools["default"]["lambdaActions"] = ["charge", "my-function"]
-    settings.POOLS_FILE.write_text(json.dumps(pools))
-    settings.pools.cache_clear()
+    deployed = json.loads(pools.POOLS_FILE.read_text())
+    deployed["default"]["lambdaActions"] = ["charge", "my-function"]
+    pools.POOLS_FILE.write_text(json.dumps(deployed))
+    pools.pools.cache_clear()
 
 
 @pytest.fixture

@@ -12,12 +12,14 @@ from botocore.exceptions import ClientError
 from handlers import relay as function
 from handlers import stats as publisher
 from handlers import sweeper
-from workpool import cancel, counters, events, relay, settings, stats, sweep
-from workpool.attempt import attempt
-from workpool.counters import Counted, count, deltas
-from workpool.message import Message
-from workpool.recount import recount
-from workpool.run import Run, open_partition
+from workpool.aws import counters, logs
+from workpool.aws.counters import Counted, count, deltas
+from workpool.aws.environment import environment
+from workpool.core.message import Message
+from workpool.core.run import Run, open_partition
+from workpool.verbs import cancel, relay, stats, sweep
+from workpool.verbs.attempt import attempt
+from workpool.verbs.recount import recount
 
 NOW = 1_790_000_000_000
 MINUTE = 60_000
@@ -302,7 +304,7 @@ def test_after_many_random_runs_the_statistics_equal_a_recount(
     chance = random.Random(20)
     world.most_calls = 20_000
     for silenced in ("job_start", "job_retry", "job_end", "log"):
-        monkeypatch.setattr(events, silenced, lambda *given, **more: None)
+        monkeypatch.setattr(logs, silenced, lambda *given, **more: None)
     monkeypatch.setattr(relay, "send", lambda hints: [])
     outcomes = {"error": 0, "attempts": 0}
 
@@ -490,7 +492,7 @@ def test_reading_them_takes_no_more_requests_for_more_runs(world) -> None:
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARN", "ERROR"])
 def test_logged_statistics_are_one_event_at_any_level(world, logged, monkeypatch, level) -> None:
     monkeypatch.setenv("IDEMPOTENT_WORKPOOL_LOG_LEVEL", level)
-    settings.settings.cache_clear()
+    environment.cache_clear()
     found = stats.log_stats("default")
     (line,) = logged("stats")
     assert line["pool"] == "default"
@@ -576,11 +578,11 @@ def test_a_pool_is_wedged_when_something_is_due_for_long_and_nothing_ends(
 
 
 def test_a_paused_pool_is_not_wedged_and_has_nothing_due(world, published) -> None:
-    from workpool import pool_row
+    from workpool.aws import overrides
 
     world.put(world.a_run())
     world.tick(60 * 60)
-    pool_row.update("default", paused=True)
+    overrides.update("default", paused=True)
     metrics = published()["default"]
     assert (metrics["Wedged"], metrics["OldestDue"]) == (0, 0)
     assert metrics["OldestPending"] == 60 * MINUTE
@@ -596,8 +598,8 @@ def test_what_starts_later_or_runs_is_not_due(world, published) -> None:
 
 
 def test_parked_completions_are_counted_until_they_are_redriven(world, published) -> None:
-    from workpool import store
-    from workpool.redrive import redrive
+    from workpool.aws import store
+    from workpool.verbs.redrive import redrive
 
     for name in ("r1", "r2"):
         run = world.a_run(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from workpool import store
-from workpool.retry import Finish, Reschedule
-from workpool.run import Run, open_partition
+from workpool.aws import store
+from workpool.core.retry import Finish, Reschedule
+from workpool.core.run import Run, open_partition
 
 NOW = 1_790_000_005_000
 DUE, NEXT = 1_790_000_010_000, 1_790_000_020_000

@@ -9,7 +9,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from handlers import submit as function
 from workpool import errors
-from workpool.submit import submit
+from workpool.verbs.submit import submit
 
 NOW = 1_790_000_000_000
 ACTION = "from workpool import action\n@action\ndef work(ctx, args): pass\n"

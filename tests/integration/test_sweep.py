@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from handlers import sweeper
-from workpool import control, stats, store, sweep
+from workpool.aws import open_runs, store
+from workpool.verbs import control, stats, sweep
 
 NOW = 1_790_000_000_000
 MINUTE = 60_000
@@ -130,10 +131,10 @@ def test_a_walk_stops_when_its_time_is_short_and_goes_on_where_it_stopped(
     world.tick(15 * 60)
     first = swept(remaining_ms=1000)
     assert first == {"default": 2}
-    assert store.sweeper_cursor() is not None
+    assert open_runs.sweeper_cursor() is not None
     assert swept(remaining_ms=1000) == {"default": 2}
     assert swept() == {"default": 1}
-    assert store.sweeper_cursor() is None
+    assert open_runs.sweeper_cursor() is None
     assert {it["run"] for it in messages()} == {f"default#r{number}" for number in range(5)}
 
 
@@ -148,7 +149,7 @@ def test_an_item_of_a_newer_version_does_not_hold_up_the_walk(world, messages) -
 def test_a_run_that_is_gone_though_the_index_still_names_it_is_passed_over(
     world, monkeypatch
 ) -> None:
-    monkeypatch.setattr(store, "open_page", lambda cursor, limit: (["default#gone"], None))
+    monkeypatch.setattr(open_runs, "open_page", lambda cursor, limit: (["default#gone"], None))
     assert swept() == {}
 
 
@@ -210,7 +211,7 @@ def test_a_lost_worker_found_by_the_sweeper_ends_its_execution_and_gets_a_new_on
 ) -> None:
     """Interleaving 19: the message with the token is lost; the execution would wait two weeks."""
     from handlers import relay
-    from workpool.attempt import attempt
+    from workpool.verbs.attempt import attempt
 
     lost = world.put(
         world.a_run(kind="running", retries=1, due=NOW + 1000, claim="c", lease=NOW + 2000)

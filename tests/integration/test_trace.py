@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from workpool import settings
+from workpool.aws import pools
 
 HEADER = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
 ACTION = "from workpool import action\n@action\ndef work(ctx, args): return args\n"
@@ -14,14 +14,14 @@ ACTION = "from workpool import action\n@action\ndef work(ctx, args): return args
 @pytest.fixture
 def submitted(world, monkeypatch):
     """Submit in a traced invocation, tracing deployed or not; the run as it is stored."""
-    from workpool.submit import submit
+    from workpool.verbs.submit import submit
 
     def submit_it(*, tracing: bool, **options):
-        pools = json.loads(settings.POOLS_FILE.read_text())
+        deployed = json.loads(pools.POOLS_FILE.read_text())
         if tracing:
-            pools["default"]["tracing"] = True
-        settings.POOLS_FILE.write_text(json.dumps(pools))
-        settings.pools.cache_clear()
+            deployed["default"]["tracing"] = True
+        pools.POOLS_FILE.write_text(json.dumps(deployed))
+        pools.pools.cache_clear()
         world.code("actions", "jobs", ACTION)
         world.code("completions", "jobs", ACTION.replace("action", "completion"))
         monkeypatch.setenv("_X_AMZN_TRACE_ID", f"{HEADER};Lineage=1:a87bd80c:0")
@@ -56,8 +56,8 @@ def test_the_header_goes_with_the_message_the_execution_and_the_event(world, sub
 
 
 def test_a_dead_letter_that_goes_back_keeps_its_trace(world, submitted) -> None:
-    from workpool import dead_letters
-    from workpool.message import Message
+    from workpool.core.message import Message
+    from workpool.verbs import dead_letters
 
     run = submitted(tracing=True)
     assert dead_letters.from_work_queue("default", Message(run=run.key, due=run.due).body())
@@ -77,7 +77,7 @@ def test_without_tracing_nothing_is_kept_and_nothing_sent(world, submitted) -> N
 
 
 def test_outside_of_a_traced_invocation_there_is_no_header(world, submitted, monkeypatch) -> None:
-    from workpool import trace
+    from workpool.aws import trace
 
     monkeypatch.delenv("_X_AMZN_TRACE_ID", raising=False)
     assert trace.header() is None

@@ -17,7 +17,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from workpool.clock import from_timestamp
+from workpool.core.clock import from_timestamp
 
 INFRA = Path(__file__).parents[2] / "infra"
 RETENTION_MS = 14 * 24 * 3600 * 1000

@@ -53,8 +53,8 @@ from tests.model.world import (
     forget_user_code,
     write_user_code,
 )
-from workpool import sweep
-from workpool.message import Message
+from workpool.core.message import Message
+from workpool.verbs import sweep
 
 SOURCE: list[Path] = []
 """Where the user code of the tests' runs is."""

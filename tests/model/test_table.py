@@ -8,10 +8,11 @@ import pytest
 from moto import mock_aws
 
 from tests.model.table import KEYS, Tables
-from tests.model.world import environment
-from workpool import clients, settings, store
-from workpool.retry import Finish, Reschedule
-from workpool.run import Run
+from tests.model.world import variables
+from workpool.aws import clients, store
+from workpool.aws.environment import environment
+from workpool.core.retry import Finish, Reschedule
+from workpool.core.run import Run
 
 NOW = 1_790_000_000_000
 ELSEWHERE = "eu-central-2"
@@ -116,10 +117,10 @@ def moto() -> Iterator[Any]:
 def test_a_transition_means_the_same_to_the_models_table_and_to_moto(
     moto: Any, transition: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in environment().items():
+    for name, value in variables().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(store.clock, "now_ms", lambda: NOW)
-    settings.settings.cache_clear()
+    environment.cache_clear()
     differences = {}
     for state, run in STATES.items():
         tables = _Tables(lambda table, old, new: None)
@@ -128,7 +129,7 @@ def test_a_transition_means_the_same_to_the_models_table_and_to_moto(
         )
         if here != there:
             differences[state] = (here, there)
-    settings.settings.cache_clear()
+    environment.cache_clear()
     assert not differences
 
 

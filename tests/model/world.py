@@ -23,27 +23,19 @@ from handlers import completion, consumer, dead_letters, relay, relay_retry, swe
 from tests.model.cloud import Bus, Queues, Sent, Steps, declared
 from tests.model.process import Plan, Process
 from tests.model.table import Item, Tables
-from workpool import (
-    attempt,
-    clients,
-    clock,
-    complete,
-    control,
-    counters,
-    events,
-    lookup,
-    orphans,
-    request,
-    settings,
-)
-from workpool import redrive as redrive_verb
-from workpool import relay as relay_verb
-from workpool import run as run_module
-from workpool import submit as submit_verb
-from workpool.cancel import cancel
-from workpool.clock import timestamp
+from workpool import lookup
+from workpool.aws import clients, counters, logs, pools
+from workpool.aws.environment import environment
+from workpool.core import clock, request
+from workpool.core import run as run_module
+from workpool.core.clock import timestamp
+from workpool.core.run import Run
 from workpool.errors import IdempotencyConflict, NonRetryableError
-from workpool.run import Run
+from workpool.verbs import attempt, complete, control, orphans
+from workpool.verbs import redrive as redrive_verb
+from workpool.verbs import relay as relay_verb
+from workpool.verbs import submit as submit_verb
+from workpool.verbs.cancel import cancel
 
 ACCOUNT = "123456789012"
 MACHINES = f"arn:aws:states:us-east-1:{ACCOUNT}:stateMachine"
@@ -865,7 +857,7 @@ def _fits(change: dict[str, Any], record: dict[str, Any]) -> bool:
     return True
 
 
-def environment() -> dict[str, str]:
+def variables() -> dict[str, str]:
     """What a function of this world finds in its environment."""
     return {
         "WORKPOOL_STACK": "Test",
@@ -886,7 +878,7 @@ def environment() -> dict[str, str]:
 
 def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
     """Let the library live in this world."""
-    for name, value in environment().items():
+    for name, value in variables().items():
         monkeypatch.setenv(name, value)
 
     # The counters, the pool's settings and the bucket (payloads are small here) have tests of their
@@ -917,12 +909,12 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
         return SimpleNamespace(hex=f"{next(world._numbers):032x}")
 
     replaced: list[tuple[Any, str, Any]] = [
-        (settings, "POOLS_FILE", source / "pools.json"),
+        (pools, "POOLS_FILE", source / "pools.json"),
         (lookup, "ROOT", source),
         (clock, "now_ms", world.clock),
         (clients, "client", cache(lambda service: _Door(world, service))),
-        (events, "failed", world.failed),
-        (events, "log", world.logged),
+        (logs, "failed", world.failed),
+        (logs, "log", world.logged),
         (complete, "MAX_TRIES", MAX_TRIES),
         (complete, "uuid4", identity),
         (attempt, "uuid4", identity),
@@ -945,9 +937,9 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
     ]
     for module, name, value in replaced:
         monkeypatch.setattr(module, name, value)
-    for cached in (settings.settings, settings.pools, lookup._decorated, events.logger):
+    for cached in (environment, pools.pools, lookup._decorated, logs.logger):
         cached.cache_clear()
-    events._user_logger.cache_clear()
+    logs._user_logger.cache_clear()
     lookup.find("jobs.work", "action").__globals__["world"] = world
     lookup.find("jobs.done", "completion").__globals__["world"] = world
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.chaos import restart
+from local import restart
 from tests.e2e.deployed import Deployed
 from tests.e2e.ledger import TABLE
 from tests.e2e.standing import Pools, standing

@@ -14,7 +14,7 @@ import pytest
 
 from tests.outage.conftest import POOLS
 from workpool import IdempotentWorkpool
-from workpool.message import Message
+from workpool.core.message import Message
 
 pytestmark = pytest.mark.e2e
 

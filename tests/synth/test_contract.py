@@ -31,13 +31,13 @@ def test_every_handler_of_the_template_is_a_callable_in_functions(resources: Any
 
 
 def test_the_environment_that_is_set_is_the_one_that_is_read(resources: Any) -> None:
-    settings = importlib.import_module("workpool.settings")
+    environment = importlib.import_module("workpool.aws.environment")
     for function in resources.of(FUNCTION).values():
-        assert set(function["Environment"]["Variables"]) == settings.ENVIRONMENT
+        assert set(function["Environment"]["Variables"]) == environment.ENVIRONMENT
 
 
 def test_a_pools_own_environment_reaches_its_consumer_alone(make_resources: Any) -> None:
-    settings = importlib.import_module("workpool.settings")
+    environment = importlib.import_module("workpool.aws.environment")
     pools = {
         "a": {"maxParallelism": 1, "environment": {"GREETING": "hello"}, "logLevel": "DEBUG"},
         "b": {"maxParallelism": 1},
@@ -46,21 +46,21 @@ def test_a_pools_own_environment_reaches_its_consumer_alone(make_resources: Any)
     for function in resources.of(FUNCTION).values():
         variables = function["Environment"]["Variables"]
         own = function["FunctionName"] == "Workpool-a-consumer"
-        assert set(variables) - settings.ENVIRONMENT == ({"GREETING"} if own else set())
+        assert set(variables) - environment.ENVIRONMENT == ({"GREETING"} if own else set())
         assert variables["IDEMPOTENT_WORKPOOL_LOG_LEVEL"] == ("DEBUG" if own else "INFO")
 
 
 def test_what_tests_run_on_is_what_is_deployed(tmp_path: Path, resources: Any) -> None:
     """`workpool.testing`: its defaults, its environment and its tables."""
     testing = importlib.import_module("workpool.testing")
-    settings = importlib.import_module("workpool.settings")
+    environment = importlib.import_module("workpool.aws.environment")
     config = WorkpoolConfig.from_context(
         {"pools": {"default": {"maxParallelism": 1}}}, log_level="INFO"
     )
     staged = staged_functions(tmp_path, config.pools, reserved=True)
     (deployed,) = json.loads((staged / "pools.json").read_text()).values()
     assert {name: deployed[name] for name in testing.DEFAULTS} == testing.DEFAULTS
-    assert set(testing._environment("us-east-1")) >= settings.ENVIRONMENT
+    assert set(testing._environment("us-east-1")) >= environment.ENVIRONMENT
     for table in testing.tables(runs="runs", stats="stats"):
         [its] = [
             it

@@ -6,7 +6,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from workpool.run import Run
+from workpool.core.run import Run
 
 hypothesis.settings.register_profile(
     "workpool", database=None, deadline=None, derandomize=True, max_examples=100

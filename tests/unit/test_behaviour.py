@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from workpool import IdempotentWorkpool
-from workpool.request import OPTIONS
+from workpool.core.request import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "behaviour.md").read_text()
@@ -72,7 +72,7 @@ def test_every_verb_of_the_client_is_promised() -> None:
 
 
 def test_every_command_is_promised() -> None:
-    source = (ROOT / "functions" / "workpool" / "cli.py").read_text()
+    source = (ROOT / "functions" / "workpool" / "cli" / "commands.py").read_text()
     commands = re.findall(r"^@command\ndef (\w+)", source, re.MULTILINE)
     assert len(commands) == 13
     for name in commands:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workpool import clock
+from workpool.core import clock
 
 UNTIL_2100 = st.integers(0, 4_102_444_800_000)
 

@@ -26,6 +26,6 @@ def test_no_error_of_a_caller_is_missing_from_the_table() -> None:
     assert set(errors.WorkpoolError.__subclasses__()) == set(errors.BY_CODE.values())
 
 
-@pytest.mark.parametrize("error", [errors.NonRetryableError, errors.Unreadable])
+@pytest.mark.parametrize("error", [errors.NonRetryableError, errors.UnknownShape])
 def test_what_concerns_no_caller_is_no_workpool_error(error: type[Exception]) -> None:
     assert not issubclass(error, errors.WorkpoolError)

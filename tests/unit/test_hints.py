@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from workpool import look
-from workpool.relay import Hints
-from workpool.run import Run
+from workpool.core.run import Run
+from workpool.verbs import look
+from workpool.verbs.relay import Hints
 
 MakeRun = Callable[..., Run]
 

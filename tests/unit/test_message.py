@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workpool.errors import Unreadable
-from workpool.message import Message, Verdict, judge, read
-from workpool.run import Run
+from workpool.core.message import Message, Verdict, judge, read
+from workpool.core.run import Run
+from workpool.errors import UnknownShape
 
 MakeRun = Callable[..., Run]
 
@@ -81,14 +81,14 @@ def test_a_message_reads_back_as_it_was_sent(message: Message) -> None:
     ],
 )
 def test_what_no_version_can_be_trusted_to_handle_is_unreadable(body: str) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnknownShape):
         read(body)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_any_json_is_a_message_or_unreadable(shape: object) -> None:
     for body in (shape, {"v": 1, "run": shape, "due": shape, "token": shape}):
-        with pytest.raises(Unreadable):
+        with pytest.raises(UnknownShape):
             read(json.dumps(body))
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workpool.errors import InvalidRequest, PayloadTooLarge, WorkpoolError
-from workpool.request import (
+from workpool.core.request import (
     OPTIONS,
     Request,
     is_pool_name,
@@ -16,7 +15,8 @@ from workpool.request import (
     parse,
     parse_json,
 )
-from workpool.run import open_partition
+from workpool.core.run import open_partition
+from workpool.errors import InvalidRequest, PayloadTooLarge, WorkpoolError
 
 NOW_MS = 1_790_000_000_123
 DAY_MS = 24 * 3600 * 1000

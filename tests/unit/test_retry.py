@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workpool.retry import (
+from workpool.core.retry import (
     MAX_BACKOFF_MS,
     Failure,
     Finish,
@@ -16,7 +16,7 @@ from workpool.retry import (
     next_due,
     printable,
 )
-from workpool.run import Run
+from workpool.core.run import Run
 
 MakeRun = Callable[..., Run]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workpool.errors import Unreadable
-from workpool.run import OPEN_SHARDS, Run, open_partition, run_key
+from workpool.core.run import OPEN_SHARDS, Run, open_partition, run_key
+from workpool.errors import UnknownShape
 
 MakeRun = Callable[..., Run]
 
@@ -186,7 +186,7 @@ def test_no_retries_are_kept_apart_from_the_pools_number_of_retries(a_run: MakeR
 
 @pytest.mark.parametrize("version", ["2", "0", "-1"])
 def test_an_item_of_another_version_is_unreadable(version: str) -> None:
-    with pytest.raises(Unreadable, match=f"version {version}"):
+    with pytest.raises(UnknownShape, match=f"version {version}"):
         Run.from_item(FULL_ITEM | {"v": {"N": version}})
 
 
@@ -208,7 +208,7 @@ def test_an_item_of_another_version_is_unreadable(version: str) -> None:
 )
 def test_an_item_that_no_version_wrote_is_unreadable(change: dict[str, Any]) -> None:
     item = {name: value for name, value in (LEAST_ITEM | change).items() if value is not None}
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnknownShape):
         Run.from_item(item)
 
 

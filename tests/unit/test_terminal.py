@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from workpool.cli import app
+from workpool.cli import arguments, tables
+from workpool.cli.arguments import Mistake
+from workpool.cli.commands import app
 from workpool.client import RunStatus
-from workpool.terminal import given, view
-from workpool.terminal.given import Mistake
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 
@@ -22,7 +22,7 @@ FUNCTIONS = Path(__file__).parents[2] / "functions"
 def test_json_is_an_argument_a_file_or_standard_input(tmp_path, monkeypatch) -> None:
     path = tmp_path / "args.json"
     path.write_text('{"a": 1}')
-    assert given.value('{"a": 1}', "ARGS") == given.value(f"@{path}", "ARGS") == {"a": 1}
+    assert arguments.value('{"a": 1}', "ARGS") == arguments.value(f"@{path}", "ARGS") == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -35,41 +35,41 @@ def test_json_is_an_argument_a_file_or_standard_input(tmp_path, monkeypatch) -> 
 )
 def test_a_mistake_names_its_place(text, told) -> None:
     with pytest.raises(Mistake, match=told):
-        given.value(text, "ARGS")
+        arguments.value(text, "ARGS")
 
 
 def test_requests_are_an_array_or_one_a_line(tmp_path) -> None:
     path = tmp_path / "runs"
     path.write_text('{"action": "a.b"}\n\n{"action": "c.d"}\n')
-    assert given.requests(str(path)) == [{"action": "a.b"}, {"action": "c.d"}]
+    assert arguments.requests(str(path)) == [{"action": "a.b"}, {"action": "c.d"}]
     path.write_text('[{"action": "a.b"},\n {"action": "c.d"}]')
-    assert given.requests(str(path)) == [{"action": "a.b"}, {"action": "c.d"}]
+    assert arguments.requests(str(path)) == [{"action": "a.b"}, {"action": "c.d"}]
     path.write_text('{"action": "a.b"}\n{"action"}\n')
     with pytest.raises(Mistake, match=r"runs must be JSON: .* at line 2, column 10"):
-        given.requests(str(path))
+        arguments.requests(str(path))
     path.write_bytes(b"\xff")
     with pytest.raises(Mistake, match="runs is no UTF-8: byte 0"):
-        given.requests(str(path))
+        arguments.requests(str(path))
 
 
 @pytest.mark.parametrize(
     ("text", "ms"), [("250ms", 250), ("90s", 90_000), ("1.5h", 5_400_000), ("7d", 604_800_000)]
 )
 def test_a_duration_has_a_unit(text, ms) -> None:
-    assert given.duration_ms(text) == ms
+    assert arguments.duration_ms(text) == ms
 
 
 @pytest.mark.parametrize("text", ["90", "-1s", "1w", "", "s"])
 def test_what_is_no_duration_is_refused(text) -> None:
     with pytest.raises(Mistake, match="a duration is a number and one of ms, s, m, h, d"):
-        given.duration_ms(text)
+        arguments.duration_ms(text)
 
 
 def test_a_time_is_iso_8601_or_epoch_milliseconds() -> None:
-    assert given.moment("1790000000000") == 1_790_000_000_000
-    assert given.moment("2026-12-24T18:00:00Z") == datetime(2026, 12, 24, 18, tzinfo=UTC)
+    assert arguments.moment("1790000000000") == 1_790_000_000_000
+    assert arguments.moment("2026-12-24T18:00:00Z") == datetime(2026, 12, 24, 18, tzinfo=UTC)
     with pytest.raises(Mistake, match="a time is ISO 8601"):
-        given.moment("tomorrow")
+        arguments.moment("tomorrow")
 
 
 def test_what_others_wrote_steers_no_terminal() -> None:
@@ -78,7 +78,7 @@ def test_what_others_wrote_steers_no_terminal() -> None:
         run_id="r1", kind="completed", result={"type": "failed", "error": evil}, annotation=evil
     )
     console = Console(record=True, width=200, file=StringIO(), markup=False)
-    console.print(view.about(status, 0), view.runs([status], 0))
+    console.print(tables.about(status, 0), tables.runs([status], 0))
     shown = console.export_text()
     assert "\x1b" not in shown and "\x07" not in shown
     assert shown.count("?[2J?[red]x y") == 4
@@ -95,7 +95,7 @@ def test_what_others_wrote_steers_no_terminal() -> None:
     ],
 )
 def test_a_span_is_short(ms, shown) -> None:
-    assert view.span(ms) == shown
+    assert tables.span(ms) == shown
 
 
 def test_the_help_of_every_command_tells_its_options() -> None:

@@ -1,0 +1,117 @@
+"""Rest: after the load and the faults, whether anything is still to come. Looks, and invokes the
+sweeper early, as its schedule would do late.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.plan import POOLS
+from chaos.stage import STACK, Stage
+from chaos.watch import AWS_DOWN
+
+SWEEP_EVERY_S = 5.0
+COUNTS = {
+    "ApproximateNumberOfMessages": "waiting",
+    "ApproximateNumberOfMessagesNotVisible": "in flight",
+    "ApproximateNumberOfMessagesDelayed": "delayed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What is not at rest."""
+
+    messages: dict[str, dict[str, int]]
+    """By queue: how many wait, are in flight, are delayed; queues that hold none are left out."""
+    open: list[str]
+    """Keys in the index of open runs."""
+    parked: list[str]
+    """Those of them whose completion is parked: they may stay."""
+    running: dict[str, list[str]]
+    """By pool: names of RUNNING executions."""
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.messages or self.running or set(self.open) - set(self.parked))
+
+    def line(self) -> str:
+        """It in one line."""
+        if self.nothing:
+            return f"at rest, {len(self.parked)} parked"
+        messages = sum(sum(its.values()) for its in self.messages.values())
+        executions = sum(map(len, self.running.values()))
+        runs = len(set(self.open) - set(self.parked))
+        return f"{runs} open runs, {messages} messages, {executions} executions left"
+
+
+def look(stage: Stage) -> Left:
+    """What is left now."""
+    return Left(
+        messages=_messages(stage),
+        open=(keys := _open(stage)),
+        parked=[key for key in keys if _is_parked(stage, key)],
+        running={pool: names for pool in POOLS if (names := _running(stage, pool))},
+    )
+
+
+def come_to_rest(
+    stage: Stage,
+    *,
+    limit_s: float,
+    show: Callable[[Left, int], None],
+) -> tuple[Left, int, float]:
+    """Wait, sweeping now and then. Answers what is left at the end (nothing, or nothing moved for
+    `limit_s`), the hints that were repeated, and the seconds that it took."""
+    begin = moved = time.monotonic()
+    next_sweep, repeated, quiet, before = 0.0, 0, 0, ""
+    while True:
+        try:
+            if time.monotonic() >= next_sweep:
+                answer = stage.invoke(f"{STACK}-sweeper", {"overdueSeconds": 1})
+                repeated += sum(answer.values())
+                next_sweep = time.monotonic() + SWEEP_EVERY_S
+            left = look(stage)
+        except (*AWS_DOWN, RuntimeError):
+            if time.monotonic() - begin > limit_s:
+                raise
+            time.sleep(1)
+            continue
+        show(left, repeated)
+        quiet = quiet + 1 if left.nothing else 0
+        if left.line() != before:
+            before, moved = left.line(), time.monotonic()
+        took = time.monotonic() - begin
+        if quiet >= 3 or time.monotonic() - moved > limit_s:
+            return left, repeated, took
+        time.sleep(1)
+
+
+def _messages(stage: Stage) -> dict[str, dict[str, int]]:
+    found = {}
+    for queue in stage.queues():
+        answer = stage.client("sqs").get_queue_attributes(
+            QueueUrl=stage.url_of(queue), AttributeNames=list(COUNTS)
+        )["Attributes"]
+        counts = {word: int(answer[name]) for name, word in COUNTS.items() if int(answer[name])}
+        if counts:
+            found[queue] = counts
+    return found
+
+
+def _open(stage: Stage) -> list[str]:
+    pages = stage.client("dynamodb").get_paginator("scan")
+    found = pages.paginate(TableName=stage.runs_table, IndexName="open")
+    return [item["run"]["S"] for page in found for item in page["Items"]]
+
+
+def _is_parked(stage: Stage, key: str) -> bool:
+    item: dict[str, Any] | None = stage.item(key)
+    return item is not None and item.get("completion") == "parked"
+
+
+def _running(stage: Stage, pool: str) -> list[str]:
+    pages = stage.client("stepfunctions").get_paginator("list_executions")
+    found = pages.paginate(stateMachineArn=stage.retrier(pool), statusFilter="RUNNING")
+    return [it["name"] for page in found for it in page["executions"]]

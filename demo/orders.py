@@ -1,0 +1,55 @@
+"""The orders of the demo, and what becomes of each."""
+
+import random
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from demo.provider import BAD_CARD
+
+Fate = Literal["plain", "transaction", "torn", "canceled", "bad card", "killed"]
+
+COUNT = 100
+ACCOUNT = "shop"
+
+_SPECIAL: dict[int, Fate] = {
+    1: "killed",
+    20: "bad card",
+    30: "canceled",
+    40: "torn",
+    **{number: "transaction" for number in range(41, 51)},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """An order to be charged. `fate`: its process is killed; its card is bad; it is canceled
+    while it waits; it is saved in one transaction with its run; that transaction fails (torn)."""
+
+    id: str
+    amount: int
+    fate: Fate
+
+    @property
+    def charged(self) -> bool:
+        """Whether the provider should charge it in the end."""
+        return self.fate not in ("torn", "canceled", "bad card")
+
+    def args(self) -> dict[str, Any]:
+        card = BAD_CARD if self.fate == "bad card" else "good-card"
+        return {"orderId": self.id, "amount": self.amount, "card": card}
+
+    def context(self) -> dict[str, Any]:
+        return {"orderId": self.id, "account": ACCOUNT}
+
+
+def orders(seed: int) -> list[Order]:
+    """A hundred orders, the same ones for the same seed."""
+    dice = random.Random(seed)
+    return [
+        Order(
+            id=f"order-{number:03}",
+            amount=dice.randint(5, 500),
+            fate=_SPECIAL.get(number, "plain"),
+        )
+        for number in range(1, COUNT + 1)
+    ]

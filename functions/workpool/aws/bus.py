@@ -1,0 +1,55 @@
+"""The event bus: the only module that speaks to EventBridge. It announces runs that ended."""
+
+import json
+from collections.abc import Sequence
+
+from workpool.aws import clients
+from workpool.aws.environment import environment
+from workpool.core.run import VERSION, Run
+
+SOURCE = "workpool"
+RUN_ENDED = "Run Ended"
+BATCH = 10
+"""Entries that EventBridge takes in one request."""
+
+
+def announce(runs: Sequence[Run]) -> list[Run]:
+    """Put one event per ended run, ten to a request. Answers those that the bus did not take."""
+    refused: list[Run] = []
+    for start in range(0, len(runs), BATCH):
+        batch = runs[start : start + BATCH]
+        entries = [
+            {
+                "EventBusName": environment().event_bus,
+                "Source": SOURCE,
+                "DetailType": RUN_ENDED,
+                "Detail": json.dumps(detail(run)),
+                **({"TraceHeader": run.trace} if run.trace else {}),
+            }
+            for run in batch
+        ]
+        try:
+            answer = clients.client("events").put_events(Entries=entries)
+        except clients.AWSError:
+            refused += batch
+        else:
+            refused += [
+                run
+                for run, entry in zip(batch, answer["Entries"], strict=True)
+                if "ErrorCode" in entry
+            ]
+    return refused
+
+
+def detail(run: Run) -> dict[str, object]:
+    """The event's detail. The rule of completions matches on `onComplete`."""
+    return {
+        "v": VERSION,
+        "run": run.key,
+        "pool": run.pool,
+        "runId": run.run_id,
+        "action": run.action,
+        "kind": run.kind,
+        "result": run.result,
+        **({"onComplete": run.on_complete} if run.on_complete else {}),
+    }

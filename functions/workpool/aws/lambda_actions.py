@@ -1,0 +1,85 @@
+"""Actions that are Lambda functions of their own, `lambda:<name>`: the only module that invokes
+one. Once per attempt, without the SDK's retries: an attempt is the run's, not the SDK's.
+"""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from workpool.aws import clients, pools
+from workpool.core import clock
+from workpool.core.request import MAX_DEPTH, is_too_deep
+from workpool.core.retry import Failure, Outcome, Success
+from workpool.core.run import Run
+
+PREFIX = "lambda:"
+MARGIN_MS = 1000
+TIMEOUT_KNOWN_MS = 60_000
+"""For how long a function's timeout is taken to be as it was read."""
+
+TOO_DEEP = Failure(f"the return value must be nested at most {MAX_DEPTH} deep", retryable=False)
+
+
+def is_remote(action: str) -> bool:
+    return action.startswith(PREFIX)
+
+
+def call(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
+    """Invoke the function and answer how it ended. `args` is JSON, `limit_ms` what is left of the
+    attempt, `pool_limit_ms` the pool's actionTimeoutSeconds."""
+    name = run.action.removeprefix(PREFIX)
+    if name not in pools.pool(run.pool).lambda_actions:
+        return Failure(f"pool {run.pool!r} has no lambda action {name!r}")
+    try:
+        timeout_ms = _timeout_ms(name, clock.now_ms() // TIMEOUT_KNOWN_MS)
+        if timeout_ms >= limit_ms:  # It could outlive this attempt, and run beside the next one.
+            return Failure(
+                f"{name} may run for {timeout_ms / 1000:g} s, which must be below the pool's "
+                f"actionTimeoutSeconds ({pool_limit_ms / 1000:g}) and what is left of it",
+                retryable=timeout_ms < pool_limit_ms,
+            )
+        answer = clients.patient("lambda", limit_ms // 1000 + 1).invoke(
+            FunctionName=name,
+            Payload=json.dumps(
+                {
+                    "runId": run.run_id,
+                    "pool": run.pool,
+                    "retries": run.retries,
+                    "idempotencyKey": run.run_id,
+                    "args": json.loads(args),
+                }
+            ),
+        )
+        text = answer["Payload"].read().decode()
+    except clients.AWSError as error:
+        return Failure(f"{name} could not be invoked: {error}")
+    except UnicodeDecodeError as error:
+        return Failure(f"the return value is no JSON: {error}", retryable=False)
+    return _failure(text) if "FunctionError" in answer else _returned(text)
+
+
+def _returned(text: str) -> Outcome:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Failure(f"the return value is no JSON: {error}", retryable=False)
+    return TOO_DEEP if is_too_deep(value) else Success(text)
+
+
+@lru_cache(256)
+def _timeout_ms(name: str, _when: int) -> int:
+    about = clients.client("lambda").get_function_configuration(FunctionName=name)
+    return int(about["Timeout"]) * 1000
+
+
+def _failure(text: str) -> Failure:
+    """What a function's error means: final if it says so by its type or its message."""
+    try:
+        shape: Any = json.loads(text)
+    except ValueError:
+        shape = None
+    if not isinstance(shape, dict):
+        return Failure(text)
+    message, kind = str(shape.get("errorMessage") or text), str(shape.get("errorType", ""))
+    final = kind.endswith("NonRetryableError") or message.startswith("NonRetryableError:")
+    return Failure(message, retryable=not final)

@@ -1,0 +1,103 @@
+"""The queues: the only module that speaks to SQS. It sends hints; it decides nothing."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from workpool.aws import clients
+from workpool.aws.environment import environment
+from workpool.core.message import Message
+from workpool.core.run import VERSION, Run
+
+BATCH = 10
+"""Entries that SQS takes in one request."""
+
+MAX_VISIBILITY_SECONDS = 12 * 3600
+
+
+def deliver(runs: Sequence[Run]) -> list[Run]:
+    """Send each run's first message, ten to a request. Answers those that SQS did not take."""
+    by_pool = defaultdict(list)
+    for run in runs:
+        by_pool[run.pool].append(run)
+    return [run for pool, its in by_pool.items() for run in _deliver(pool, its)]
+
+
+def _deliver(pool: str, runs: list[Run]) -> list[Run]:
+    bodies = [Message(run=run.key, due=run.due).body() for run in runs]
+    refused = _send(environment().work_queue(pool), bodies, [_options(run) for run in runs])
+    return [runs[index] for index in refused]
+
+
+def _options(run: Run) -> dict[str, Any]:
+    """Whose turn the message takes, and the trace that it belongs to."""
+    options: dict[str, Any] = {}
+    if run.fairness_key:
+        options["MessageGroupId"] = run.fairness_key
+    if run.trace:
+        header = {"DataType": "String", "StringValue": run.trace}
+        options["MessageSystemAttributes"] = {"AWSTraceHeader": header}
+    return options
+
+
+def deliver_again(pool: str, body: str, run: Run) -> None:
+    """Put a message of a run back on its pool's queue as it was, token and all."""
+    clients.client("sqs").send_message(
+        QueueUrl=environment().work_queue(pool), MessageBody=body, **_options(run)
+    )
+
+
+def relay_later(keys: Sequence[str]) -> None:
+    """Have these runs looked at again soon. Raises RuntimeError if SQS did not take them all."""
+    bodies = [json.dumps({"v": VERSION, "run": key}) for key in keys]
+    refused = _send(environment().relay_retry_queue, bodies, [{} for _ in bodies])
+    if refused:
+        raise RuntimeError(f"the relay's retry queue took {len(keys) - len(refused)}/{len(keys)}")
+
+
+def park(pool: str | None, body: str, *, reason: str) -> None:
+    """Set a message of a pool, or of a queue that all share, aside: it waits for a person."""
+    clients.client("sqs").send_message(
+        QueueUrl=environment().parked_queue(pool),
+        MessageBody=body,
+        MessageAttributes={"reason": {"DataType": "String", "StringValue": reason[:1000]}},
+    )
+
+
+def depth(url: str) -> int:
+    """Messages on a queue, in flight or not."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    answer = clients.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)
+    return sum(int(answer["Attributes"][name]) for name in names)
+
+
+def come_back_in(queue_arn: str, receipt: str, seconds: float) -> None:
+    """When a message that is not acknowledged shows again, instead of at its queue's timeout."""
+    name = queue_arn.rpartition(":")[2]
+    clients.client("sqs").change_message_visibility(
+        QueueUrl=_url(name),
+        ReceiptHandle=receipt,
+        VisibilityTimeout=min(MAX_VISIBILITY_SECONDS, math.ceil(seconds)),
+    )
+
+
+def _url(name: str) -> str:
+    beside = environment().relay_retry_queue
+    return beside.rpartition("/")[0] + "/" + name
+
+
+def _send(url: str, bodies: list[str], options: list[dict[str, Any]]) -> list[int]:
+    """Send by tens. Answers the positions that were refused; a failed request refuses its ten."""
+    refused: list[int] = []
+    for start in range(0, len(bodies), BATCH):
+        positions = range(start, min(start + BATCH, len(bodies)))
+        entries = [{"Id": str(at), "MessageBody": bodies[at], **options[at]} for at in positions]
+        try:
+            answer = clients.client("sqs").send_message_batch(QueueUrl=url, Entries=entries)
+        except clients.AWSError:
+            refused += positions
+        else:
+            refused += [int(entry["Id"]) for entry in answer.get("Failed", [])]
+    return refused

@@ -1,0 +1,73 @@
+"""The Retrier: the only module that speaks to Step Functions. It starts, stops and answers
+executions; what they wait for is decided elsewhere.
+
+AWS and the local emulator answer differently for an execution whose name is taken or that is
+closed; both answers mean that there is nothing left to do.
+"""
+
+import json
+
+from botocore.exceptions import ClientError
+
+from workpool.aws import clients
+from workpool.aws.environment import environment
+from workpool.core.clock import timestamp
+from workpool.core.run import VERSION, Run
+
+RETRY = "Workpool.Retry"
+"""The one failure of an Attempt: its cause is the next due, and Backoff waits for it."""
+
+_CLOSED = frozenset({"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"})
+_ENDED = frozenset({"ExecutionDoesNotExist", "ValidationException"})
+"""The latter is the emulator's for an execution that is closed."""
+
+
+def start(run: Run) -> None:
+    """Start the execution that waits for the run's due. Harmless when there is one."""
+    try:
+        clients.client("stepfunctions").start_execution(
+            stateMachineArn=environment().retrier(run.pool),
+            name=run.execution_name(),
+            input=json.dumps(
+                {
+                    "v": VERSION,
+                    "run": run.key,
+                    "group": run.fairness_key or run.run_id,
+                    "retry": {"Cause": timestamp(run.due)},
+                }
+            ),
+            **({"traceHeader": run.trace} if run.trace else {}),
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ExecutionAlreadyExists":
+            raise
+
+
+def stop(run: Run) -> None:
+    """Stop the execution that waits for the run's due. Harmless when it ended or never was."""
+    machine = environment().retrier(run.pool)
+    arn = machine.replace(":stateMachine:", ":execution:") + f":{run.execution_name()}"
+    try:
+        clients.client("stepfunctions").stop_execution(executionArn=arn)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _ENDED:
+            raise
+
+
+def answer_ended(token: str, run: Run | None) -> None:
+    """Let the execution succeed: the run needs it no more."""
+    output = {"kind": run.kind if run else "unknown"}
+    _answer("send_task_success", taskToken=token, output=json.dumps(output))
+
+
+def answer_retry(token: str, due: int) -> None:
+    """Have the execution wait for `due` and send the next attempt."""
+    _answer("send_task_failure", taskToken=token, error=RETRY, cause=timestamp(due))
+
+
+def _answer(operation: str, **parameters: str) -> None:
+    try:
+        getattr(clients.client("stepfunctions"), operation)(**parameters)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _CLOSED:
+            raise

@@ -1,0 +1,396 @@
+"""The runs table: the only module that speaks to it, one function per transition of a run. Also
+where the walks over runs and objects stopped, which stands in the stats table.
+
+Each transition is one conditional write. The SDK repeats a write whose answer was lost and then
+meets its own success as a refused condition, so a refusal is read back: if the item shows this
+very write, it succeeded; else `Refused` carries the run as it stands, and the caller decides
+again. Nothing here decides what should happen to a run.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError, ParamValidationError
+
+from workpool.aws import clients
+from workpool.aws.environment import environment
+from workpool.core import clock
+from workpool.core.retry import Finish, Reschedule
+from workpool.core.run import Item, Run, attribute, encode, open_partition
+
+
+class Refused(Exception):
+    """A transition's condition did not hold; `run` is what stands there, None if nothing does."""
+
+    def __init__(self, run: Run | None) -> None:
+        super().__init__(run)
+        self.run = run
+
+
+class HandlerWritesRefused(Exception):
+    """DynamoDB refused the transaction for the writes that a completion handler returned."""
+
+
+def read(key: str) -> Run | None:
+    """The run, read consistently. None if there is none, or it is only not yet deleted."""
+    answer = clients.client("dynamodb").get_item(
+        TableName=environment().runs_table, Key={"run": {"S": key}}, ConsistentRead=True
+    )
+    run = Run.from_item(answer["Item"]) if "Item" in answer else None
+    return None if run is None or run.expired(clock.now_ms()) else run
+
+
+def creation(run: Run, *, table: str) -> dict[str, Any]:
+    """The put that creates a run: where there is none, or an expired one not yet deleted.
+
+    Also the entry for a caller's own TransactWriteItems.
+    """
+    return {
+        "TableName": table,
+        "Item": run.to_item(),
+        "ConditionExpression": "attribute_not_exists(#run) OR #expiresAt <= :now",
+        "ExpressionAttributeNames": {"#run": "run", "#expiresAt": "expiresAt"},
+        "ExpressionAttributeValues": {":now": encode(clock.now_ms() // 1000)},
+    }
+
+
+def create(run: Run) -> Run:
+    """None, or expired -> enqueued or scheduled. The commit point of a submit.
+
+    Answers the run that stands there: this one, or the one that the same idempotency key
+    created before (the caller compares `request` and `creation`).
+    """
+    try:
+        clients.client("dynamodb").put_item(
+            **creation(run, table=environment().runs_table),
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+    except ClientError as error:
+        standing = _refused(error)
+        if standing is None:
+            raise Refused(None) from error
+        return standing
+    return run
+
+
+def claim(run: Run, *, claim: str, lease: int) -> Run:
+    """Enqueued or scheduled -> running: still at this due, and not ended."""
+    return _transition(
+        run.key,
+        {"kind": "running", "claim": claim, "lease": lease, "started_at": clock.now_ms()},
+        condition="#kind IN (:enqueued, :scheduled) AND #due = :due",
+        values={"enqueued": "enqueued", "scheduled": "scheduled", "due": run.due},
+        mine=lambda now: now.claim == claim and now.kind == "running",
+    )
+
+
+def finish(
+    run: Run,
+    finish: Finish,
+    *,
+    finished_at: int,
+    expires_at: int,
+    execution: str | None = None,
+    attempts: str | None = None,
+) -> Run:
+    """Running -> completed or canceled: by the holder of this claim, or whoever declares it lost.
+
+    Success wins over a request to cancel; a failure must see none. `execution` is the Retrier
+    execution that will be answered.
+    """
+    canceled = finish.result == "canceled"
+    guard = " AND attribute_not_exists(#cancelRequested)" if finish.result == "failed" else ""
+    return _transition(
+        run.key,
+        {
+            "kind": "canceled" if canceled else "completed",
+            "result": finish.result,
+            "return_value": finish.return_value,
+            "return_value_at": finish.return_value_at,
+            "return_value_bytes": finish.return_value_bytes,
+            "large": "yes" if finish.return_value_at is not None else None,
+            "error": finish.error,
+            "finished_at": finished_at,
+            "execution": execution,
+            "attempts": attempts,
+            **_left_to_do(run, expires_at),
+        },
+        remove=("lease", *_answers_none(execution), *_nothing_left(run)),
+        condition="#kind = :running AND #claim = :was" + guard,
+        values={"running": "running", "was": run.claim},
+        mine=lambda now: (
+            now.ended
+            and (now.claim, now.result, now.finished_at) == (run.claim, finish.result, finished_at)
+            and (now.return_value, now.error) == (finish.return_value, finish.error)
+            and now.return_value_at == finish.return_value_at
+        ),
+    )
+
+
+def reschedule(
+    run: Run, to: Reschedule, *, execution: str | None, attempts: str | None = None
+) -> Run:
+    """Running -> scheduled, one retry more, a later due: this claim, and nobody asked to cancel.
+
+    `execution` is the Retrier execution that will be answered and time the next attempt; without
+    one the relay starts one.
+    """
+    retries = run.retries + 1
+    return _transition(
+        run.key,
+        {
+            "kind": "scheduled",
+            "retries": retries,
+            "due": to.due,
+            "execution": execution,
+            "attempts": attempts,
+        },
+        remove=("lease", *_answers_none(execution)),
+        condition="#kind = :running AND #claim = :was AND attribute_not_exists(#cancelRequested)",
+        values={"running": "running", "was": run.claim},
+        mine=lambda now: (
+            (now.kind, now.claim, now.retries, now.due, now.execution)
+            == ("scheduled", run.claim, retries, to.due, execution)
+        ),
+    )
+
+
+def cancel(run: Run, *, finished_at: int, expires_at: int) -> Run:
+    """Enqueued or scheduled -> canceled, at once: the same run, not yet claimed."""
+    return _transition(
+        run.key,
+        {
+            "kind": "canceled",
+            "result": "canceled",
+            "finished_at": finished_at,
+            **_left_to_do(run, expires_at),
+        },
+        remove=_nothing_left(run),
+        condition="#kind IN (:enqueued, :scheduled) AND #enqueuedAt = :enqueuedAt",
+        values={
+            "enqueued": "enqueued",
+            "scheduled": "scheduled",
+            "enqueuedAt": run.enqueued_at,
+        },
+        mine=lambda now: now.kind == "canceled" and now.finished_at == finished_at,
+    )
+
+
+def ask_to_cancel(run: Run) -> Run:
+    """Running -> running, with the request to cancel: still the attempt that was seen."""
+    return _transition(
+        run.key,
+        {"cancel_requested": True},
+        condition="#kind = :running AND #claim = :was",
+        values={"running": "running", "was": run.claim},
+        mine=lambda now: now.kind == "running" and now.cancel_requested,
+    )
+
+
+def lease_completion(run: Run, *, claim: str, now_ms: int, lease: int) -> Run:
+    """Ended, completion pending -> the same, leased to one handler call, one try more."""
+    return _transition(
+        run.key,
+        {"completion_claim": claim, "completion_lease": lease},
+        count="completion_tries",  # Not set: another call may have been made since it was read.
+        condition=(
+            "#completion = :pending AND (attribute_not_exists(#completionLease)"
+            " OR #completionLease <= :now)"
+        ),
+        values={"pending": "pending", "now": now_ms},
+        mine=lambda now: now.completion == "pending" and now.completion_claim == claim,
+    )
+
+
+def complete(run: Run, *, expires_at: int, writes: Sequence[dict[str, Any]]) -> Run:
+    """Completion pending -> done, in one transaction with the handler's own writes: this lease.
+
+    Raises HandlerWritesRefused if those are what DynamoDB refused.
+    """
+    update = _update(
+        run.key,
+        {"completion": "done", "expires_at": expires_at},
+        remove=("completion_lease", "completion_error", "open"),
+        condition=_HOLDS_COMPLETION,
+        values=_holder(run),
+    )
+    mine = _wrote_completion(run, "done")
+    if not writes:
+        return _write(update, mine)
+    try:
+        clients.client("dynamodb").transact_write_items(
+            TransactItems=[
+                *writes,
+                {"Update": update | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}},
+            ]
+        )
+    except ParamValidationError as error:
+        raise HandlerWritesRefused(str(error)) from error
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "TransactionCanceledException":
+            raise HandlerWritesRefused(str(error)) from error
+        mark = error.response["CancellationReasons"][-1]
+        if mark["Code"] != "ConditionalCheckFailed":
+            raise HandlerWritesRefused(str(error)) from error
+        return _mine(_run_of(mark.get("Item")), mine, error)
+    return run
+
+
+def retry_completion(run: Run, *, at_ms: int, error: str) -> Run:
+    """Completion pending -> pending, the lease kept until the next try is due: this lease."""
+    return _transition(
+        run.key,
+        {"completion_lease": at_ms, "completion_error": error},
+        condition=_HOLDS_COMPLETION,
+        values=_holder(run),
+        mine=lambda now: (
+            (now.completion_claim, now.completion_lease, now.completion_error)
+            == (run.completion_claim, at_ms, error)
+        ),
+    )
+
+
+def park_completion(run: Run, *, error: str) -> Run:
+    """Completion pending -> parked, for a person to look at: this lease. No expiry: it stays."""
+    return _transition(
+        run.key,
+        {
+            "completion": "parked",
+            "completion_error": error,
+            "open": open_partition(run.pool, run.run_id, parked=True),
+        },
+        remove=("completion_lease",),
+        condition=_HOLDS_COMPLETION,
+        values=_holder(run),
+        mine=_wrote_completion(run, "parked"),
+    )
+
+
+def redrive_completion(run: Run) -> Run:
+    """Completion parked -> pending, its tries forgotten: still parked by the same call."""
+    return _transition(
+        run.key,
+        {
+            "completion": "pending",
+            "open": open_partition(run.pool, run.run_id),
+            "completion_lease": clock.now_ms(),  # Its wait begins now.
+        },
+        remove=("completion_tries", "completion_error"),
+        condition="#completion = :parked AND #completionClaim = :by",
+        values={"parked": "parked", "by": run.completion_claim},
+        mine=lambda now: now.completion == "pending" and now.completion_tries == 0,
+    )
+
+
+def note_hint(run: Run, *, now_ms: int, hints: int) -> Run:
+    """Any state that waits -> the same, with the note that its hint is repeated now: nothing
+    changed since it was read, so that of two sweepers one repeats it."""
+    seen = "attribute_not_exists(#hintedAt)" if run.hinted_at is None else "#hintedAt = :seen"
+    return _transition(
+        run.key,
+        {"hints": hints, "hinted_at": now_ms},
+        condition=f"#kind = :kind AND #due = :due AND {seen}",
+        values={"kind": run.kind, "due": run.due}
+        | ({} if run.hinted_at is None else {"seen": run.hinted_at}),
+        mine=lambda now: False,  # Whose it is cannot be told; not repeating costs time only.
+    )
+
+
+_HOLDS_COMPLETION = "#completion = :pending AND #completionClaim = :holder"
+
+
+def _holder(run: Run) -> dict[str, Any]:
+    return {"pending": "pending", "holder": run.completion_claim}
+
+
+def _wrote_completion(run: Run, completion: str) -> Callable[[Run], bool]:
+    return lambda now: (now.completion, now.completion_claim) == (completion, run.completion_claim)
+
+
+def _left_to_do(run: Run, expires_at: int) -> dict[str, Any]:
+    """An ended run waits for its completion, or, without one, for its expiry."""
+    return {"completion": "pending"} if run.on_complete else {"expires_at": expires_at}
+
+
+def _answers_none(execution: str | None) -> tuple[str, ...]:
+    return ("execution",) if execution is None else ()
+
+
+def _nothing_left(run: Run) -> tuple[str, ...]:
+    return () if run.on_complete else ("open",)
+
+
+def _transition(
+    key: str,
+    changes: dict[str, Any],
+    *,
+    remove: Sequence[str] = (),
+    count: str | None = None,
+    condition: str,
+    values: dict[str, Any],
+    mine: Callable[[Run], bool],
+) -> Run:
+    update = _update(key, changes, remove=remove, count=count, condition=condition, values=values)
+    return _write(update, mine)
+
+
+def _write(update: dict[str, Any], mine: Callable[[Run], bool]) -> Run:
+    try:
+        answer = clients.client("dynamodb").update_item(
+            **update, ReturnValues="ALL_NEW", ReturnValuesOnConditionCheckFailure="ALL_OLD"
+        )
+    except ClientError as error:
+        return _mine(_refused(error), mine, error)
+    return Run.from_item(answer["Attributes"])
+
+
+def _update(
+    key: str,
+    changes: dict[str, Any],
+    *,
+    remove: Sequence[str] = (),
+    count: str | None = None,
+    condition: str,
+    values: dict[str, Any],
+) -> dict[str, Any]:
+    """An UpdateItem: `changes` by field name (None: leave it), `count`, a field that becomes one
+    more, `values` of the condition."""
+    sets = {attribute(field): value for field, value in changes.items() if value is not None}
+    removes = [attribute(field) for field in remove]
+    used = {*re.findall(r"#(\w+)", condition), *sets, *removes}
+    expression = "SET " + ", ".join(f"#{name} = :to_{name}" for name in sets)
+    if removes:
+        expression += " REMOVE " + ", ".join(f"#{name}" for name in removes)
+    if count is not None:
+        used |= {attribute(count)}
+        values = {**values, "one": 1}
+        expression += f" ADD #{attribute(count)} :one"
+    return {
+        "TableName": environment().runs_table,
+        "Key": {"run": {"S": key}},
+        "UpdateExpression": expression,
+        "ConditionExpression": condition,
+        "ExpressionAttributeNames": {f"#{name}": name for name in sorted(used)},
+        "ExpressionAttributeValues": {
+            **{f":to_{name}": encode(value) for name, value in sets.items()},
+            **{f":{name}": encode(value) for name, value in values.items()},
+        },
+    }
+
+
+def _refused(error: ClientError) -> Run | None:
+    """The run that stood in the way of a conditional write; other errors are raised again."""
+    if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+        raise error
+    return _run_of(error.response.get("Item"))
+
+
+def _run_of(item: Item | None) -> Run | None:
+    return Run.from_item(item) if item else None
+
+
+def _mine(standing: Run | None, mine: Callable[[Run], bool], error: ClientError) -> Run:
+    if standing is not None and mine(standing):
+        return standing
+    raise Refused(standing) from error

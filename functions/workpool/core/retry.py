@@ -1,0 +1,134 @@
+"""The retry rules: how an attempt's outcome continues or ends its run. Pure; `attempt` asks.
+
+Rules: the original component's `run` loop (retries counts re-executions; a failure ends the run if
+retries >= maxRetries; jitter in [0.5, 1.5)), with times rounded up to whole seconds.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+
+from workpool.core.clock import ceil_to_second
+from workpool.core.run import Result, Run
+
+MAX_BACKOFF_MS = 30 * 24 * 3600 * 1000
+"""30 days: no backoff is longer, whatever the options say."""
+
+MAX_ERROR_CHARACTERS = 4096
+MAX_ATTEMPTS = 10
+MAX_ATTEMPT_ERROR_CHARACTERS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How a run is retried: its own options over its pool's."""
+
+    initial_backoff_ms: float = 250
+    base: float = 2
+    max_retries: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The action returned; the value as JSON text, or the object that holds it and its bytes."""
+
+    return_value: str | None = None
+    return_value_at: str | None = None
+    return_value_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The action raised, overran or was lost."""
+
+    error: str
+    retryable: bool = True
+
+
+Outcome = Success | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The run ends."""
+
+    result: Result
+    return_value: str | None = None
+    return_value_at: str | None = None
+    return_value_bytes: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reschedule:
+    """The run is tried again at `due`."""
+
+    due: int
+    error: str
+
+
+def decide(
+    run: Run, outcome: Outcome, *, policy: Policy, now_ms: int, u: float
+) -> Finish | Reschedule:
+    """What an outcome means for the run; `u` is uniform in [0.5, 1.5).
+
+    Success always wins; a failure of a run that was asked to cancel is a cancel, on the last
+    attempt too.
+    """
+    if isinstance(outcome, Success):
+        return Finish(
+            result="success",
+            return_value=outcome.return_value,
+            return_value_at=outcome.return_value_at,
+            return_value_bytes=outcome.return_value_bytes,
+        )
+    error = printable(outcome.error)
+    if run.cancel_requested:
+        return Finish(result="canceled")
+    if not outcome.retryable or run.retries >= policy.max_retries:
+        return Finish(result="failed", error=error)
+    delay = backoff_ms(policy, retry=run.retries + 1, u=u)
+    return Reschedule(due=next_due(now_ms + delay, after=run.due), error=error)
+
+
+def backoff_ms(policy: Policy, *, retry: int, u: float) -> float:
+    """The delay before retry n = 1, 2, ...: initialBackoffMs * base^(n-1) * u, capped.
+
+    Computed in logarithms: 1.5 ^ 1000 has no float, but the cap is reached long before.
+    """
+    log = math.log(policy.initial_backoff_ms) + (retry - 1) * math.log(policy.base) + math.log(u)
+    if log >= math.log(MAX_BACKOFF_MS):
+        return MAX_BACKOFF_MS
+    return policy.initial_backoff_ms * policy.base ** (retry - 1) * u
+
+
+def next_due(at_ms: float, *, after: int) -> int:
+    """`at_ms` rounded up to a whole second, and in any case later than the last due."""
+    return max(ceil_to_second(at_ms), ceil_to_second(after + 1))
+
+
+def with_attempt(run: Run, outcome: Outcome, *, now_ms: int) -> str:
+    """The run's attempts with this one: the last ten, as JSON, so that an item stays small."""
+    last: dict[str, object] = {
+        "retries": run.retries,
+        "startedAt": run.started_at,
+        "ms": now_ms - (run.started_at or now_ms),
+        "ended": "success" if isinstance(outcome, Success) else "failed",
+    }
+    if isinstance(outcome, Failure):
+        last["error"] = printable(outcome.error)[:MAX_ATTEMPT_ERROR_CHARACTERS]
+    before = json.loads(run.attempts) if run.attempts else []
+    return json.dumps([*before, last][-MAX_ATTEMPTS:], ensure_ascii=False, separators=(",", ":"))
+
+
+def printable(error: str) -> str:
+    """An error text that every store and wire accepts: cut, and without lone surrogates."""
+    return error[:MAX_ERROR_CHARACTERS].encode("utf-8", "replace").decode()
+
+
+def message_of(error: BaseException) -> str:
+    """Its text; its class's name if it has none, or cannot even be printed."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__

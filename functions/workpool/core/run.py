@@ -1,0 +1,224 @@
+"""A run as it stands in the runs table: its fields, its life and how it is stored.
+
+Pure: no clock, no I/O. `store` writes these items, `relay` reads them from the table's stream.
+"""
+
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from typing import Any, Literal, Self
+
+from workpool.errors import UnknownShape
+
+VERSION = 1
+"""The version of every shape that outlives a release: items, messages, inputs, events."""
+
+OPEN_SHARDS = 16
+"""Partitions per pool of the index of open runs; one takes about 500 runs a second."""
+
+YEAR_10000_MS = 253_402_300_800_000
+
+Kind = Literal["enqueued", "scheduled", "running", "completed", "canceled"]
+Result = Literal["success", "failed", "canceled"]
+Completion = Literal["pending", "done", "parked"]
+Item = dict[str, dict[str, Any]]
+
+
+def run_key(pool: str, run_id: str) -> str:
+    """The table's key. The pool comes first so that a caller's rights can be bound to a pool."""
+    return f"{pool}#{run_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One item of the runs table. Times are epoch milliseconds, `expires_at` epoch seconds.
+
+    | Fields | Written by |
+    |---|---|
+    | pool to open | create; `open` leaves when nothing is left to do for the run |
+    | large | create, finish |
+    | due, retries, execution | reschedule |
+    | claim, lease, started_at | claim; the claim stays, so that a lost attempt cannot write later |
+    | cancel_requested | ask to cancel |
+    | result to finished_at | finish, cancel |
+    | attempts | reschedule, finish |
+    | completion to completion_error | finish, cancel, then the completion's own writes |
+    | hints, hinted_at | the sweeper |
+    | expires_at | whoever leaves nothing to do |
+    """
+
+    pool: str
+    run_id: str
+    v: int = VERSION
+    kind: Kind
+    action: str
+    args: str | None = None  # JSON
+    args_at: str | None = None
+    """Name of the object that holds the arguments, where they are too large for the item."""
+    enqueued_at: int
+    due: int
+    """The attempt's number on the wire: enqueuedAt, the start time, or nextRun. Compared for
+    equality; each attempt's is later than the last one's."""
+    retries: int = 0
+    initial_backoff_ms: float | None = None  # None: the pool's
+    base: float | None = None
+    max_retries: int | None = None
+    on_complete: str | None = None
+    context: str | None = None  # JSON
+    context_at: str | None = None
+    annotation: str | None = None
+    fairness_key: str | None = None
+    trace: str | None = None
+    """The X-Ray header of its submit, where tracing is on."""
+    request: str | None = None
+    """Hash of the request, only where an idempotency key was given."""
+    creation: str | None = None
+    """Random, beside `request`: tells whose put it was when an answer was lost."""
+    open: str | None = None
+    """Partition of the index of open runs."""
+    large: Literal["yes"] | None = None
+    """Whether the run names objects: the relay hears of the removal of such runs alone. A string,
+    since that is what Lambda's filters are documented for."""
+    execution: str | None = None
+    """Name of the Retrier execution that answered for the last attempt and sends the next one."""
+    claim: str | None = None
+    lease: int | None = None
+    cancel_requested: bool = False
+    result: Result | None = None
+    return_value: str | None = None  # JSON
+    return_value_at: str | None = None
+    return_value_bytes: int | None = None  # of the object
+    error: str | None = None
+    finished_at: int | None = None
+    completion: Completion | None = None
+    completion_claim: str | None = None
+    completion_lease: int | None = None
+    completion_tries: int = 0
+    completion_error: str | None = None
+    started_at: int | None = None
+    """When the present or last attempt was claimed."""
+    attempts: str | None = None
+    """JSON: the last attempts, oldest first: {"retries", "startedAt", "ms", "ended", "error"?}."""
+    hints: int = 0
+    """How often the sweeper repeated the hint that the run waits for now."""
+    hinted_at: int | None = None
+    expires_at: int | None = None
+
+    @property
+    def key(self) -> str:
+        return run_key(self.pool, self.run_id)
+
+    @property
+    def ended(self) -> bool:
+        return self.kind in ("completed", "canceled")
+
+    def expired(self, now_ms: int) -> bool:
+        """Whether it counts as absent, whether or not DynamoDB has deleted it yet."""
+        return self.expires_at is not None and self.expires_at * 1000 <= now_ms
+
+    @property
+    def waits_since(self) -> int | None:
+        """When the hint should have come that the run waits for; None if it waits for none."""
+        if self.kind == "running":
+            return self.lease
+        if not self.ended:
+            return self.due
+        if self.completion != "pending":
+            return None
+        return max(self.finished_at or 0, self.completion_lease or 0)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the present due is one that a Retrier execution waits for."""
+        return self.due != self.enqueued_at
+
+    @property
+    def objects(self) -> list[str]:
+        """Names of the objects that hold its large payloads."""
+        names = (self.args_at, self.context_at, self.return_value_at)
+        return [name for name in names if name is not None]
+
+    def outcome(self) -> dict[str, Any]:
+        """The `result` that statuses and completion handlers see; its value still as JSON text, and
+        None while an object holds it."""
+        if self.result == "success":
+            return {"type": "success", "returnValue": self.return_value}
+        if self.result == "failed":
+            return {"type": "failed", "error": self.error}
+        return {"type": "canceled"}
+
+    def execution_name(self) -> str:
+        """The execution that waits for this due. Derived, unless an earlier one took it along, so
+        that starting it twice is harmless; the creation time tells a reused idempotency key."""
+        return self.execution or f"{self.run_id}-{self.enqueued_at}-{self.retries}"
+
+    def to_item(self) -> Item:
+        """The item, in DynamoDB's low-level form. What is at its default is left out."""
+        item: Item = {"run": {"S": self.key}}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in _IN_KEY and (value != field.default or field.name in _ALWAYS):
+                item[attribute(field.name)] = encode(value)
+        return item
+
+    @classmethod
+    def from_item(cls, item: Item) -> Self:
+        """The run of an item. Raises UnknownShape for a newer version, or what no version wrote."""
+        version = decode(item.get("v", {"N": "0"}))
+        if not isinstance(version, int) or not 1 <= version <= VERSION:
+            raise UnknownShape(f"an item of version {version!r}; this code reads up to {VERSION}")
+        pool, separator, run_id = item["run"]["S"].partition("#")
+        values: dict[str, Any] = {"pool": pool, "run_id": run_id}
+        for field in fields(cls):
+            stored = item.get(attribute(field.name))
+            if field.name not in _IN_KEY and stored is not None:
+                values[field.name] = decode(stored)
+        for name, kind in _REQUIRED.items():
+            if not isinstance(values.get(name), kind):
+                raise UnknownShape(f"an item whose {attribute(name)} is {values.get(name)!r}")
+        if not isinstance(values.get("args_at", values.get("args")), str):
+            raise UnknownShape(f"an item whose args is {values.get('args')!r}")
+        if not 0 <= values["due"] < YEAR_10000_MS:
+            raise UnknownShape(f"an item that is due in no year of four digits: {values['due']}")
+        if not separator:
+            raise UnknownShape(f"an item whose key names no pool: {pool!r}")
+        return cls(**values)
+
+
+_IN_KEY = frozenset({"pool", "run_id"})
+_ALWAYS = frozenset({"v", "retries"})
+_REQUIRED = {"kind": str, "action": str, "enqueued_at": int, "due": int}
+
+
+def attribute(field: str) -> str:
+    """The item's attribute for a field: camelCase, as everything that leaves Python."""
+    head, *rest = field.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def encode(value: str | int | float | bool) -> dict[str, Any]:
+    """A value in DynamoDB's low-level form; items hold strings, numbers and booleans only."""
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, str):
+        return {"S": value}
+    return {"N": repr(value)}
+
+
+def decode(stored: dict[str, Any]) -> Any:
+    """The value of DynamoDB's low-level form."""
+    if "N" in stored:
+        number = float(stored["N"])
+        return int(number) if number.is_integer() else number
+    return stored.get("S", stored.get("BOOL"))
+
+
+def open_partition(pool: str, run_id: str, *, parked: bool = False) -> str:
+    """The partition of the open index that a run belongs to, for as long as it is open. Parked
+    runs, which may lie there for long, are out of the way of the others."""
+    shard = int(sha256(run_id.encode()).hexdigest()[:4], 16) % OPEN_SHARDS
+    return open_partitions(pool, parked=parked)[shard]
+
+
+def open_partitions(pool: str, *, parked: bool = False) -> list[str]:
+    """All of a pool's partitions of the open index."""
+    return [f"{pool}#{'parked#' if parked else ''}{shard}" for shard in range(OPEN_SHARDS)]

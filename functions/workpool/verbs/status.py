@@ -1,0 +1,136 @@
+"""Read runs: one by its id, many by theirs, or a pool's open runs. Changes nothing."""
+
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from workpool.aws import logs, open_runs, payloads, store
+from workpool.core.request import is_pool_name, is_run_id
+from workpool.core.run import Run, run_key
+from workpool.errors import Internal, InvalidRequest, PayloadLost, PayloadUnavailable
+
+MAX_IDS = 100
+INCLUDES = ("args", "context", "attempts")
+READS_AT_ONCE = 16
+
+MAX_SHOWN_BYTES = 32_768
+"""A return value above this is shown as a URL."""
+
+MAX_ANSWER_BYTES = 5_000_000
+"""Of many statuses together. Lambda answers 6 MB, in a string of JSON, where quotes count twice;
+values beyond this are shown as URLs, too."""
+
+
+def status(pool: str, run_id: str, *, include: Iterable[str] = ()) -> dict[str, Any]:
+    """The status of a run; `unknown` for an id that is malformed, foreign or forgotten."""
+    return shown(find(pool, run_id), run_id, include=include)
+
+
+def status_many(pool: str, run_ids: Any) -> list[dict[str, Any]]:
+    """The statuses of up to 100 runs, in order."""
+    if not isinstance(run_ids, list) or not 1 <= len(run_ids) <= MAX_IDS:
+        given = len(run_ids) if isinstance(run_ids, list) else type(run_ids).__name__
+        raise InvalidRequest(f"runIds must be a list of 1 to {MAX_IDS} ids, got {given}")
+    for run_id in run_ids:
+        if not isinstance(run_id, str):
+            raise InvalidRequest(f"runIds must hold strings, got {json.dumps(run_id)[:60]}")
+    keys = {run_key(pool, run_id) for run_id in run_ids if is_run_id(run_id)}
+    found = {run.run_id: run for run in open_runs.read_runs(sorted(keys))}
+    return shown_many([(run_id, found.get(run_id)) for run_id in run_ids])
+
+
+def find(pool: str, run_id: str) -> Run | None:
+    """The run, if the pool and the id can name one at all."""
+    if not (is_pool_name(pool) and is_run_id(run_id)):
+        return None
+    return store.read(run_key(pool, run_id))
+
+
+def includes(text: str | None) -> Sequence[str]:
+    """The names in `?include=`. Raises InvalidRequest for one that there is not."""
+    names = [name for name in (text or "").split(",") if name]
+    for name in names:
+        if name not in INCLUDES:
+            raise InvalidRequest(f"include must be of {', '.join(INCLUDES)}, got {name[:60]!r}")
+    return names
+
+
+def shown_many(runs: Sequence[tuple[str, Run | None]]) -> list[dict[str, Any]]:
+    """The statuses of runs by their ids, together within what one answer takes."""
+    if not any(run is not None and run.return_value_at is not None for _, run in runs):
+        return [shown(run, run_id) for run_id, run in runs]
+    with ThreadPoolExecutor(READS_AT_ONCE) as together:
+        shapes = list(together.map(lambda it: shown(it[1], it[0]), runs))
+    size = 0
+    for shape, (_, run) in zip(shapes, runs, strict=True):
+        its = _carried_bytes(shape)
+        if run is not None and run.return_value_at is not None and size + its > MAX_ANSWER_BYTES:
+            shape["result"] = _by_url(run.return_value_at)
+            its = _carried_bytes(shape)
+        size += its
+    return shapes
+
+
+def _carried_bytes(shape: dict[str, Any]) -> int:
+    text = json.dumps(shape, ensure_ascii=False)
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def shown(run: Run | None, run_id: str, *, include: Iterable[str] = ()) -> dict[str, Any]:
+    """The JSON of a status: camelCase, times in epoch milliseconds."""
+    if run is None:
+        return {"runId": run_id, "kind": "unknown"}
+    shape: dict[str, Any] = {
+        "runId": run.run_id,
+        "pool": run.pool,
+        "action": run.action,
+        "kind": run.kind,
+        "enqueuedAt": run.enqueued_at,
+    }
+    if run.annotation is not None:
+        shape["annotation"] = run.annotation
+    if run.kind in ("scheduled", "running", "completed"):
+        shape["retries"] = run.retries
+    if run.kind == "scheduled":
+        shape["nextRun"] = run.due
+    if run.ended:
+        shape["finishedAt"] = run.finished_at
+        shape["result"] = result(run)
+    if run.completion is not None:
+        shape["completion"] = run.completion
+    if run.completion_error is not None:
+        shape["completionError"] = run.completion_error
+    return shape | _included(run, include)
+
+
+def _included(run: Run, include: Iterable[str]) -> dict[str, Any]:
+    held = {
+        "args": (run.args, run.args_at),
+        "context": (run.context, run.context_at),
+        "attempts": (run.attempts or "[]", None),
+    }
+    try:
+        return {name: json.loads(payloads.read(*held[name]) or "null") for name in include}
+    except (PayloadLost, PayloadUnavailable) as error:
+        raise Internal(f"run {run.run_id}: {error}") from error
+
+
+def result(run: Run) -> dict[str, Any]:
+    """An ended run's result: its value decoded, or where to read it."""
+    outcome = run.outcome()
+    if run.return_value is not None:
+        outcome["returnValue"] = json.loads(run.return_value)
+    if run.return_value_at is None:
+        return outcome
+    if (run.return_value_bytes or 0) > MAX_SHOWN_BYTES:
+        return _by_url(run.return_value_at)
+    try:
+        return outcome | {"returnValue": json.loads(payloads.read(None, run.return_value_at) or "")}
+    except (PayloadLost, PayloadUnavailable) as error:  # It must not hold up other statuses.
+        logs.log("return-value-unread", run, error=str(error))
+        return _by_url(run.return_value_at)
+
+
+def _by_url(name: str) -> dict[str, Any]:
+    return {"type": "success", "returnValueUrl": payloads.url(name)}
