@@ -8,15 +8,15 @@ from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
-from workpool.aws import clients, logs, pools
+from workpool.aws import logs
 from workpool.core.request import parse_json
 from workpool.errors import Internal, InvalidRequest, WorkpoolError
 from workpool.verbs import control
-from workpool.verbs.cancel import cancel
+from workpool.verbs.cancel import cancel, cancel_all
 from workpool.verbs.listing import list_runs
 from workpool.verbs.redrive import redrive
 from workpool.verbs.stats import stats
-from workpool.verbs.status import includes, status, status_many
+from workpool.verbs.status import status, status_many
 from workpool.verbs.submit import submit
 
 app = APIGatewayHttpResolver()
@@ -31,82 +31,65 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 @app.post("/pools/<pool>/runs")
 def post_run(pool: str) -> Response[str]:
-    body = _body()
-    if not isinstance(body, dict):
-        raise InvalidRequest("the request must be a JSON object")
-    name = pools.pool(unquote(pool)).name
-    with clients.told():
-        return _json(202, submit(body, pool=name))
+    return _json(202, submit(_body(), pool=unquote(pool)))
 
 
 @app.get("/pools/<pool>/runs/<run_id>")
 def get_run(pool: str, run_id: str) -> Response[str]:
-    pools.pool(unquote(pool))
-    include = includes((app.current_event.query_string_parameters or {}).get("include"))
-    with clients.told():
-        return _status(status(unquote(pool), unquote(run_id), include=include))
+    names = (_query().get("include") or "").split(",")
+    include = [name for name in names if name]
+    return _status(status(unquote(pool), unquote(run_id), include=include))
 
 
 @app.post("/pools/<pool>/status")
 def post_status(pool: str) -> Response[str]:
-    name = pools.pool(unquote(pool)).name
-    with clients.told():
-        return _json(200, {"statuses": status_many(name, _field("runIds", required=True))})
+    run_ids = _field("runIds", required=True)
+    return _json(200, {"statuses": status_many(unquote(pool), run_ids)})
 
 
 @app.get("/pools/<pool>/runs")
 def get_runs(pool: str) -> Response[str]:
-    name = pools.pool(unquote(pool)).name
-    given = app.current_event.query_string_parameters or {}
-    with clients.told():
-        return _json(
-            200,
-            list_runs(
-                name,
-                kind=given.get("kind"),
-                limit=given.get("limit"),
-                cursor=given.get("cursor"),
-            ),
-        )
+    query = _query()
+    return _json(
+        200,
+        list_runs(
+            unquote(pool),
+            kind=query.get("kind"),
+            limit=query.get("limit"),
+            cursor=query.get("cursor"),
+        ),
+    )
 
 
 @app.post("/pools/<pool>/cancel")
 def post_cancel_all(pool: str) -> Response[str]:
-    with clients.told():
-        return _json(202, control.cancel_all(unquote(pool)))
+    return _json(202, cancel_all(unquote(pool)))
 
 
 @app.post("/pools/<pool>/redrive")
 def post_redrive(pool: str) -> Response[str]:
-    name = pools.pool(unquote(pool)).name
-    with clients.told():
-        return _json(202, {"redriving": redrive(name, _field("runIds", required=False))})
+    run_ids = _field("runIds", required=False)
+    return _json(202, {"redriving": redrive(unquote(pool), run_ids)})
 
 
 @app.get("/pools/<pool>/stats")
 def get_stats(pool: str) -> Response[str]:
-    with clients.told():
-        return _json(200, stats(unquote(pool)))
+    return _json(200, stats(unquote(pool)))
 
 
 @app.get("/pools")
 def get_pools() -> Response[str]:
-    with clients.told():
-        return _json(200, control.list_pools())
+    return _json(200, control.list_pools())
 
 
 @app.patch("/pools/<pool>")
 def patch_pool(pool: str) -> Response[str]:
-    body = _body()
-    with clients.told():
-        return _json(200, control.change(unquote(pool), body))
+    return _json(200, control.change(unquote(pool), _body()))
 
 
 @app.post("/pools/<pool>/runs/<run_id>/cancel")
 def cancel_run(pool: str, run_id: str) -> Response[str]:
-    pools.pool(unquote(pool))
-    with clients.told():
-        return _status(cancel(unquote(pool), unquote(run_id)))
+    return _status(cancel(unquote(pool), unquote(run_id)))
 
 
 @app.exception_handler(WorkpoolError)
@@ -125,6 +108,10 @@ def failed(error: Exception) -> Response[str]:
 @app.not_found
 def not_found(error: Exception) -> Response[str]:
     return _json(404, InvalidRequest("no such path; see the API's table in the README").payload())
+
+
+def _query() -> dict[str, str]:
+    return app.current_event.query_string_parameters or {}
 
 
 def _body() -> Any:

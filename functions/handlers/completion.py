@@ -3,8 +3,8 @@
 from typing import Any
 
 from handlers.records import Record, each_record
+from workpool.core.message import key_of
 from workpool.verbs.complete import complete
-from workpool.verbs.dead_letters import key_of
 
 AT_ONCE = 0.0
 

@@ -2,37 +2,35 @@
 
 from typing import Any
 
-from workpool.aws import counters, logs, pools, queues
-from workpool.aws.counters import Counted
+from workpool.aws import counters, logs, queues
+from workpool.core.changes import Change
 from workpool.core.run import Item, Run
 from workpool.errors import UnknownShape
 from workpool.verbs.relay import relay
-from workpool.verbs.stats import width_ms
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
     """Hints first; counters last, since they alone must not be repeated."""
-    changes: list[Counted] = []
+    changes: list[Change] = []
     unreadable: list[str] = []
     for record in event["Records"]:
         images = record["dynamodb"]
         try:
             changes.append(
-                Counted(
-                    sequence=images["SequenceNumber"],
-                    at_ms=round(images["ApproximateCreationDateTime"] * 1000),
+                Change(
                     old=_run(images.get("OldImage")),
                     new=_run(images.get("NewImage")),
+                    sequence=images["SequenceNumber"],
+                    at_ms=round(images["ApproximateCreationDateTime"] * 1000),
                 )
             )
         except UnknownShape as error:
             unreadable.append(images["Keys"]["run"]["S"])
             logs.log("item-unreadable", key=unreadable[-1], error=str(error))
-    if unreadable:  # Parked from there; the sweeper looks when code that reads them is back.
+    if unreadable:  # The retry queue's consumer parks them; newer code looks at them again.
         queues.relay_later(unreadable)
-    relay([(it.old, it.new) for it in changes])
-    windows = {pool.name: width_ms(pool.stats_window_ms) for pool in pools.pools().values()}
-    counters.count(changes, window_ms=windows)
+    relay(changes)
+    counters.count(changes)
 
 
 def _run(image: Item | None) -> Run | None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.records import each_record
-from workpool.verbs.dead_letters import key_of
+from workpool.core.message import key_of
 from workpool.verbs.look import look
 
 

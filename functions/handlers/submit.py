@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from workpool.aws import clients, logs
+from workpool.aws import logs
 from workpool.errors import Internal, WorkpoolError
 from workpool.verbs.submit import submit
 
@@ -11,8 +11,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     """Answers {"runId"}. An error's message is "<Code>: <message>": the message is all that
     survives of an exception everywhere."""
     try:
-        with clients.told():
-            answer = submit(event)
+        answer = submit(event)
     except WorkpoolError as error:
         if isinstance(error, Internal):
             logs.failed("submit-failed", error.__cause__ or error)

@@ -6,13 +6,10 @@ recounts the pending runs, and once a day collects the objects that no run names
 
 from typing import Any
 
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
-
-from workpool.aws import logs, overrides
+from workpool.aws import logs, metrics
 from workpool.aws.pools import pool, pools
-from workpool.verbs import control, orphans
-from workpool.verbs.recount import recount
-from workpool.verbs.stats import wedged
+from workpool.verbs import control, orphans, stats
+from workpool.verbs.cancel import walk_cancel
 from workpool.verbs.sweep import OVERDUE_MS, RESERVE_MS, sweep
 
 
@@ -26,10 +23,10 @@ def handler(event: Any, context: Any) -> dict[str, int]:
 
     event = event if isinstance(event, dict) else {}
     if "cancel" in event:
-        return {event["cancel"]: control.walk_cancel(pool(event["cancel"]), in_time=in_time) or 0}
+        return {event["cancel"]: walk_cancel(pool(event["cancel"]), in_time=in_time) or 0}
     for it in pools().values():
         try:
-            control.walk_cancel(it, in_time=in_time)
+            walk_cancel(it, in_time=in_time)
             control.repair(it)
         except Exception as error:  # One pool's trouble keeps no other pool from being swept.
             logs.failed("pool-failed", error, pool=it.name)
@@ -38,15 +35,9 @@ def handler(event: Any, context: Any) -> dict[str, int]:
     swept = sweep(remaining_ms=remaining_ms, overdue_ms=overdue_ms)
     orphans.sweep(in_time=in_time, older_than_seconds=event.get("orphanSeconds"))
     for name in pools():
-        _metric(name, "HintsRepeated", MetricUnit.Count, swept.repeated[name])
-        if swept.whole:  # The statistics' own OldestDue is of a bounded look at the oldest runs.
-            oldest_due = 0 if overrides.read(name).paused else swept.oldest_due.get(name, 0)
-            _metric(name, "OldestDue", MetricUnit.Milliseconds, oldest_due)
-            _metric(name, "Wedged", MetricUnit.Count, int(wedged(name, oldest_due)))
-            recount(name, swept.pending[name])
+        found = {"HintsRepeated": swept.repeated[name]}
+        if swept.whole:  # The statistics look at the oldest runs only; this walk saw all of them.
+            found |= stats.due_metrics(name, swept.oldest_due.get(name, 0))
+            stats.recount(name, swept.pending[name])
+        metrics.publish(name, **found)
     return dict(swept.repeated)
-
-
-def _metric(pool: str, name: str, unit: MetricUnit, value: int) -> None:
-    with single_metric(name=name, unit=unit, value=value, namespace="Workpool") as metric:
-        metric.add_dimension(name="Pool", value=pool)

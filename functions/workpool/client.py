@@ -5,35 +5,25 @@ calls the same verbs in process, and needs no configuration.
 """
 
 import json
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import cache, cached_property
-from typing import Any, Protocol
-from urllib.parse import quote, urlencode
+from functools import cached_property
+from typing import Any
 from uuid import uuid4
 
 from workpool import lookup
+from workpool._in_process import InProcess, in_a_function
+from workpool._verbs import Json, Verbs, encode
 from workpool.core import clock, request
 from workpool.core.run import attribute
-from workpool.errors import (
-    BY_CODE,
-    Internal,
-    InvalidRequest,
-    PayloadTooLarge,
-    Throttled,
-    WorkpoolError,
-)
+from workpool.errors import PayloadTooLarge, WorkpoolError, error_of
 
-Json = Any
 Function = str | Callable[..., Any]
 
 POLL_SECONDS = (0.2, 5.0)
 """`wait` polls first after the one, then after growing times up to the other."""
 
-TRIES = 4
 BATCH = 1000
 BATCH_BYTES = 5_000_000
 STATUSES = 100
@@ -104,7 +94,7 @@ class IdempotentWorkpool:
         region: str | None = None,
     ) -> None:
         self.pool = pool
-        self._stack = stack or os.environ.get("WORKPOOL_STACK", "Workpool")
+        self._stack = stack
         self._profile = profile
         self._region = region
 
@@ -130,7 +120,6 @@ class IdempotentWorkpool:
         `idempotency_key` the client sends one of its own, so that its retries are safe.
         """
         body = _body(
-            self.pool,
             action,
             args,
             initial_backoff_ms=initial_backoff_ms,
@@ -144,7 +133,7 @@ class IdempotentWorkpool:
             idempotency_key=idempotency_key or uuid4().hex,
             fairness_key=fairness_key,
         )
-        return str(self._verbs.submit(body)["runId"])
+        return str(self._verbs.submit(self.pool, body)["runId"])
 
     def run_after(
         self, delay_ms: float, action: Function, args: dict[str, Json] | None = None, **options: Any
@@ -199,14 +188,14 @@ class IdempotentWorkpool:
                     raise
                 answers.append(error)
             else:
-                answers += [_error_of(result) or result["runId"] for result in results]
+                answers += [error_of(result) or result["runId"] for result in results]
         return answers
 
     def status_batch(self, run_ids: Sequence[str], *, fetch: bool = True) -> list[RunStatus]:
         """The statuses of many runs, in order. `fetch=False`: leave return values above 32 KB
         where they are, for who asks again and again."""
         return [
-            _status(shape, fetch=fetch)
+            self._status(shape, fetch=fetch)
             for start in range(0, len(run_ids), STATUSES)
             for shape in self._verbs.status_many(self.pool, run_ids[start : start + STATUSES])
         ]
@@ -218,7 +207,7 @@ class IdempotentWorkpool:
         cursor = None
         while True:
             page = self._verbs.runs(self.pool, kind, cursor)
-            yield from (_status(shape, fetch=fetch) for shape in page["runs"])
+            yield from (self._status(shape, fetch=fetch) for shape in page["runs"])
             cursor = page.get("cursor")
             if cursor is None:
                 return
@@ -270,10 +259,12 @@ class IdempotentWorkpool:
         unknown one the run's attempts fail. Arguments and context stay in the entry: raises
         PayloadTooLarge above 125,000 bytes of either.
         """
-        asked = request.parse(_body(self.pool, action, args, **options))
+        from workpool.aws.store import creation
+
+        asked = request.parse({"pool": self.pool} | _body(action, args, **options))
         asked.check_item()
         run = asked.to_run(now_ms=clock.now_ms())
-        return run.run_id, {"Put": run_put(run, self._verbs.runs_table)}
+        return run.run_id, {"Put": creation(run, table=self._verbs.runs_table)}
 
     def status(self, run_id: str, *, include: Sequence[str] = ()) -> RunStatus:
         """The run's status; kind `unknown` for an id that the pool does not know (any more). A
@@ -281,14 +272,14 @@ class IdempotentWorkpool:
 
         `include`: any of args, context and attempts (the last ten, with their errors).
         """
-        return _status(self._verbs.status(self.pool, run_id, include))
+        return self._status(self._verbs.status(self.pool, run_id, include))
 
     def wait(self, run_id: str, timeout: float | None = None) -> RunStatus:
         """Wait until the run ended, whatever its result, and answer its status.
 
         Raises TimeoutError after `timeout` seconds, and LookupError for an unknown run.
         """
-        give_up = None if timeout is None else time.monotonic() + timeout
+        give_up = None if timeout is None else clock.monotonic() + timeout
         pause, longest = POLL_SECONDS
         while True:
             status = self.status(run_id)
@@ -296,276 +287,42 @@ class IdempotentWorkpool:
                 return status
             if status.kind == "unknown":
                 raise LookupError(f"pool {self.pool!r} knows no run {run_id!r}")
-            left = longest if give_up is None else give_up - time.monotonic()
+            left = longest if give_up is None else give_up - clock.monotonic()
             if left <= 0:
                 raise TimeoutError(f"run {run_id} is {status.kind} after {timeout} s")
-            time.sleep(min(pause, left))
+            clock.sleep(min(pause, left))
             pause = min(pause * 1.5, longest)
 
     def cancel(self, run_id: str) -> RunStatus:
         """Cancel the run, and answer its status after that. What runs is not interrupted."""
-        return _status(self._verbs.cancel(self.pool, run_id))
+        return self._status(self._verbs.cancel(self.pool, run_id))
 
-    @cached_property
-    def _verbs(self) -> "_Verbs":
-        if _in_a_function():
-            return _InProcess()
-        return _Http(self._stack, profile=self._profile, region=self._region)
-
-
-class _Verbs(Protocol):
-    """What the client needs of a deployment."""
-
-    @property
-    def runs_table(self) -> str: ...
-
-    def submit(self, body: dict[str, Json]) -> Json: ...
-
-    def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json: ...
-
-    def status(self, pool: str, run_id: str, include: Sequence[str]) -> Json: ...
-
-    def status_many(self, pool: str, run_ids: Sequence[str]) -> Json: ...
-
-    def runs(self, pool: str, kind: str | None, cursor: str | None) -> Json: ...
-
-    def pools(self) -> Json: ...
-
-    def cancel(self, pool: str, run_id: str) -> Json: ...
-
-    def cancel_all(self, pool: str) -> Json: ...
-
-    def stats(self, pool: str) -> Json: ...
-
-    def change(self, pool: str, body: dict[str, Json]) -> Json: ...
-
-    def redrive(self, pool: str, run_ids: Sequence[str] | None) -> Json: ...
-
-
-class _InProcess:
-    """Inside a function of the stack: the verbs themselves. Imported here, not above: outside
-    they have no environment to work in. What operates a pool is not for its own actions: their
-    role has no right to it, and AWS says so."""
+    def _status(self, shape: dict[str, Json], *, fetch: bool = True) -> RunStatus:
+        """The status of a JSON; fields of a newer deployment are left out."""
+        result = shape.get("result") or {}
+        if fetch and "returnValueUrl" in result:
+            value = self._verbs.fetch(result["returnValueUrl"])
+            shape = {**shape, "result": {"type": result["type"], "returnValue": value}}
+        known = {attribute(field.name): field.name for field in fields(RunStatus)}
+        return RunStatus(**{known[name]: value for name, value in shape.items() if name in known})
 
     @property
-    def runs_table(self) -> str:
-        from workpool.aws.environment import environment
-
-        return environment().runs_table
-
-    def submit(self, body: dict[str, Json]) -> Json:
-        from workpool.verbs.submit import submit
-
-        return submit(body)
-
-    def status(self, pool: str, run_id: str, include: Sequence[str]) -> Json:
-        from workpool.verbs.status import status
-
-        return status(pool, run_id, include=include)
-
-    def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json:
-        from workpool.verbs.submit import submit
-
-        return submit({"runs": list(bodies)}, pool=pool)["results"]
-
-    def status_many(self, pool: str, run_ids: Sequence[str]) -> Json:
-        from workpool.verbs.status import status_many
-
-        return status_many(pool, list(run_ids))
-
-    def runs(self, pool: str, kind: str | None, cursor: str | None) -> Json:
-        from workpool.verbs.listing import list_runs
-
-        return list_runs(pool, kind=kind, limit=None, cursor=cursor)
-
-    def pools(self) -> Json:
-        from workpool.verbs.control import list_pools
-
-        return list_pools()
-
-    def cancel(self, pool: str, run_id: str) -> Json:
-        from workpool.verbs.cancel import cancel
-
-        return cancel(pool, run_id)
-
-    def cancel_all(self, pool: str) -> Json:
-        from workpool.verbs.control import cancel_all
-
-        return cancel_all(pool)
-
-    def stats(self, pool: str) -> Json:
-        from workpool.verbs.stats import stats
-
-        return stats(pool)
-
-    def change(self, pool: str, body: dict[str, Json]) -> Json:
-        from workpool.verbs.control import change
-
-        return change(pool, body)
-
-    def redrive(self, pool: str, run_ids: Sequence[str] | None) -> Json:
-        from workpool.verbs.redrive import redrive
-
-        return {"redriving": redrive(pool, None if run_ids is None else list(run_ids))}
-
-
-class _Http:
-    """Outside: the HTTP API, each request signed with SigV4 for `execute-api`."""
-
-    def __init__(
-        self, stack: str, *, profile: str | None = None, region: str | None = None
-    ) -> None:
-        self._stack = stack
-        self._profile = profile
-        self._region = region
+    def _verbs(self) -> Verbs:
+        return transport(self)
 
     @cached_property
-    def _session(self) -> Any:
-        import boto3
+    def _own_transport(self) -> Verbs:
+        if in_a_function():
+            return InProcess(stack=self._stack, profile=self._profile, region=self._region)
+        from workpool._http import Http
 
-        return boto3.Session(profile_name=self._profile, region_name=self._region)
-
-    def _named(self, variable: str) -> str | None:
-        """What the environment says of this very stack."""
-        own = self._stack == os.environ.get("WORKPOOL_STACK", "Workpool")
-        return os.environ.get(variable) if own and self._profile is None else None
-
-    @cached_property
-    def _deployed(self) -> dict[str, str]:
-        """What the stack wrote into its SSM parameter."""
-        ssm = self._session.client("ssm")
-        parameter = ssm.get_parameter(Name=f"/workpool/{self._stack}")
-        found: dict[str, str] = json.loads(parameter["Parameter"]["Value"])
-        return found
-
-    @cached_property
-    def runs_table(self) -> str:
-        return self._named("WORKPOOL_RUNS_TABLE") or self._deployed["runsTable"]
-
-    @cached_property
-    def _url(self) -> str:
-        return (self._named("WORKPOOL_API_URL") or self._deployed["apiUrl"]).rstrip("/")
-
-    def submit(self, body: dict[str, Json]) -> Json:
-        pool = body.pop("pool")
-        return self._call("POST", _pool_path(pool) + "/runs", body)
-
-    def status(self, pool: str, run_id: str, include: Sequence[str]) -> Json:
-        query = f"?{urlencode({'include': ','.join(include)})}" if include else ""
-        return self._call("GET", _path(pool, run_id) + query)
-
-    def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json:
-        return self._call("POST", _pool_path(pool) + "/runs", {"runs": list(bodies)})["results"]
-
-    def status_many(self, pool: str, run_ids: Sequence[str]) -> Json:
-        body = {"runIds": list(run_ids)}
-        return self._call("POST", _pool_path(pool) + "/status", body)["statuses"]
-
-    def runs(self, pool: str, kind: str | None, cursor: str | None) -> Json:
-        asked = {"kind": kind, "cursor": cursor}
-        query = urlencode({name: value for name, value in asked.items() if value is not None})
-        return self._call("GET", _pool_path(pool) + "/runs" + (f"?{query}" if query else ""))
-
-    def pools(self) -> Json:
-        return self._call("GET", "/pools")
-
-    def cancel(self, pool: str, run_id: str) -> Json:
-        return self._call("POST", _path(pool, run_id) + "/cancel")
-
-    def cancel_all(self, pool: str) -> Json:
-        return self._call("POST", _pool_path(pool) + "/cancel")
-
-    def stats(self, pool: str) -> Json:
-        return self._call("GET", _pool_path(pool) + "/stats")
-
-    def change(self, pool: str, body: dict[str, Json]) -> Json:
-        return self._call("PATCH", _pool_path(pool), body)
-
-    def redrive(self, pool: str, run_ids: Sequence[str] | None) -> Json:
-        body = None if run_ids is None else {"runIds": list(run_ids)}
-        return self._call("POST", _pool_path(pool) + "/redrive", body)
-
-    def _call(self, method: str, path: str, body: Json = None) -> Json:
-        """One request, tried again when AWS throttles or fails: every verb may be repeated."""
-        data = b"" if body is None else _text(body).encode()
-        return _tried(lambda: self._once(method, path, data))
-
-    def _once(self, method: str, path: str, data: bytes) -> Json:
-        from botocore.auth import SigV4Auth
-        from botocore.awsrequest import AWSRequest
-        from botocore.exceptions import BotoCoreError
-
-        call = AWSRequest(
-            method, self._url + path, data=data, headers={"Content-Type": "application/json"}
-        )
-        region = self._session.region_name or "us-east-1"
-        SigV4Auth(self._session.get_credentials(), "execute-api", region).add_auth(call)
-        try:
-            answer = _connections().send(call.prepare())
-        except BotoCoreError as error:
-            raise Internal(f"{self._url} did not answer: {error}") from error
-        try:
-            shape = json.loads(answer.content or b"null")
-        except ValueError:
-            shape = None
-        known_run = isinstance(shape, dict) and "kind" in shape
-        if answer.status_code < 300 or (answer.status_code == 404 and known_run):
-            return shape
-        raise _error(answer.status_code, shape)
+        return Http(stack=self._stack, profile=self._profile, region=self._region)
 
 
-@cache
-def _connections() -> Any:
-    from botocore.httpsession import URLLib3Session
-
-    return URLLib3Session(timeout=35)
-
-
-def _tried(call: Callable[[], Json]) -> Json:
-    """What a call answers, made again when AWS throttles or fails."""
-    for tries in range(TRIES):
-        try:
-            return call()
-        except (Throttled, Internal):
-            if tries == TRIES - 1:
-                raise
-            time.sleep(0.2 * 2**tries)
-    raise AssertionError("unreachable")
-
-
-def _fetched(url: str) -> Json:
-    """The return value at a URL that a status showed. Raises Internal if it is not there."""
-    from botocore.awsrequest import AWSRequest
-    from botocore.exceptions import BotoCoreError
-
-    where = url.partition("?")[0]
-    try:
-        answer = _connections().send(AWSRequest("GET", url).prepare())
-    except BotoCoreError as error:
-        raise Internal(f"{where} did not answer: {error}") from error
-    if answer.status_code != 200:
-        raise Internal(f"HTTP {answer.status_code} for the return value at {where}")
-    return json.loads(answer.content)
-
-
-def run_put(run: Any, table: str) -> dict[str, Any]:
-    """The Put of a run for a caller's own transaction."""
-    from workpool.aws.store import creation
-
-    return creation(run, table=table)
-
-
-def _in_a_function() -> bool:
-    """Whether this process is a function of the stack, and not a program that uses it."""
-    return "WORKPOOL_RETRIER" in os.environ
-
-
-def _pool_path(pool: str) -> str:
-    return f"/pools/{quote(pool, safe='')}"
-
-
-def _path(pool: str, run_id: str) -> str:
-    return f"{_pool_path(pool)}/runs/{quote(run_id, safe='')}"
+def transport(client: IdempotentWorkpool) -> Verbs:
+    """How a client reaches its deployment: in process inside a function, over HTTP elsewhere. It is
+    made once for each client. `workpool.testing` puts another in its place."""
+    return client._own_transport
 
 
 def _keyed(asked: Json) -> Json:
@@ -589,7 +346,7 @@ def _batches(bodies: list[Json]) -> Iterator[list[Json]]:
     batch: list[Json] = []
     size = 0
     for body in bodies:
-        its = len(json.dumps(_text(body), ensure_ascii=False).encode())
+        its = len(json.dumps(encode(body).decode(), ensure_ascii=False).encode())
         if batch and (len(batch) == BATCH or size + its > BATCH_BYTES):
             yield batch
             batch, size = [], 0
@@ -599,23 +356,7 @@ def _batches(bodies: list[Json]) -> Iterator[list[Json]]:
         yield batch
 
 
-def _text(body: Json) -> str:
-    """The JSON of a request, in as few bytes as the pool counts. Raises InvalidRequest."""
-    try:
-        text = json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the request must be JSON: {error}") from error
-    return text
-
-
-def _error_of(result: dict[str, Json]) -> WorkpoolError | None:
-    return _error(500, result) if "error" in result else None
-
-
-def _body(
-    pool: str, action: Function, args: dict[str, Json] | None, **options: Any
-) -> dict[str, Json]:
+def _body(action: Function, args: dict[str, Json] | None, **options: Any) -> dict[str, Json]:
     """The request of a call: what is None was not given."""
     at = options.get("run_at")
     if isinstance(at, datetime):
@@ -624,32 +365,7 @@ def _body(
         options["on_complete"] = lookup.name_of(options["on_complete"], "completion")
     given = {attribute(name): value for name, value in options.items() if value is not None}
     return {
-        "pool": pool,
         "action": lookup.name_of(action, "action"),
         "args": {} if args is None else args,
         "options": given,
     }
-
-
-def _status(shape: dict[str, Json], *, fetch: bool = True) -> RunStatus:
-    """The status of a JSON; fields of a newer deployment are left out."""
-    result = shape.get("result") or {}
-    if fetch and "returnValueUrl" in result:
-        value = _tried(lambda: _fetched(result["returnValueUrl"]))
-        shape = {**shape, "result": {"type": result["type"], "returnValue": value}}
-    known = {attribute(field.name): field.name for field in fields(RunStatus)}
-    return RunStatus(**{known[name]: value for name, value in shape.items() if name in known})
-
-
-def _error(status: int, shape: Json) -> WorkpoolError:
-    told = shape.get("error") if isinstance(shape, dict) else None
-    if isinstance(told, dict) and told.get("code") in BY_CODE:
-        return BY_CODE[told["code"]](told.get("message", ""))
-    if status == 403:
-        return WorkpoolError(
-            "AWS refused the request (HTTP 403): check the credentials, the region and the right "
-            "to execute-api:Invoke"
-        )
-    known = {413: PayloadTooLarge, 429: Throttled}  # As API Gateway itself tells it.
-    kind = known.get(status, Internal if status >= 500 else WorkpoolError)
-    return kind(f"HTTP {status}: {shape}")

@@ -4,9 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from workpool.aws import logs
-from workpool.core.run import Run
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Context:
@@ -36,15 +33,3 @@ class ActionContext(_Context):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionContext(_Context):
     """The first argument of a completion handler; `retries` are the action's."""
-
-
-def about(run: Run) -> dict[str, Any]:
-    """The fields that both contexts share."""
-    return {
-        "run_id": run.run_id,
-        "pool": run.pool,
-        "action": run.action,
-        "retries": run.retries,
-        "annotation": run.annotation,
-        "logger": logs.for_run(run),
-    }

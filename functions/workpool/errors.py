@@ -110,3 +110,11 @@ BY_CODE: dict[str, type[WorkpoolError]] = {
         Internal,
     )
 }
+
+
+def error_of(shape: object) -> WorkpoolError | None:
+    """The error that an answer shows; None for an answer that shows none of these."""
+    error = shape.get("error") if isinstance(shape, dict) else None
+    if isinstance(error, dict) and error.get("code") in BY_CODE:
+        return BY_CODE[error["code"]](error.get("message", ""))
+    return None

@@ -61,11 +61,11 @@ def name_of(function: str | Callable[..., Any], decorator: Decorator) -> str:
 def check(name: str, decorator: Decorator) -> None:
     """Raise UnknownAction or UnknownCompletion unless the name's function can be run."""
     match = _NAME.fullmatch(name)
-    if match is None or match[2] not in _decorated(decorator, match[1]):
+    if match is None or match[2] not in decorated(decorator, match[1]):
         known = [
             f"{path.stem}.{function}"
             for path in sorted((ROOT / PACKAGES[decorator]).glob("*.py"))
-            for function in sorted(_decorated(decorator, path.stem))
+            for function in sorted(decorated(decorator, path.stem))
         ]
         raise UNKNOWN[decorator](
             f"no {decorator} {name!r} is deployed; deployed are: "
@@ -86,7 +86,7 @@ def find(name: str, decorator: Decorator) -> Callable[..., Any]:
 
 
 @lru_cache(256)
-def _decorated(decorator: Decorator, module: str) -> frozenset[str]:
+def decorated(decorator: Decorator, module: str) -> frozenset[str]:
     """The names of a module's functions that carry the decorator, read from its source."""
     package = ROOT / PACKAGES[decorator]
     source = next(

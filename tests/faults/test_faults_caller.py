@@ -15,8 +15,14 @@ from workpool.aws.payloads import RESULT_BYTES
 from workpool.core.message import Message
 from workpool.core.request import MAX_ITEM_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, MAX_RESULT_BYTES
 from workpool.core.retry import MAX_ERROR_CHARACTERS
-from workpool.core.run import Run
-from workpool.errors import IdempotencyConflict, PayloadTooLarge, UnknownAction, UnknownCompletion
+from workpool.core.run import Payload, Run
+from workpool.errors import (
+    IdempotencyConflict,
+    PayloadTooLarge,
+    UnknownAction,
+    UnknownCompletion,
+    UnknownPool,
+)
 from workpool.verbs.attempt import attempt
 from workpool.verbs.cancel import cancel
 from workpool.verbs.status import status
@@ -131,8 +137,6 @@ def test_fault_19_a_cancel_of_an_ended_run_answers_its_status_and_changes_nothin
         ("default", ""),
         ("default", "x" * 500),
         ("default", "a#b"),
-        ("DEFAULT", "x"),
-        ("nowhere", "x"),
     ],
 )
 def test_fault_19_a_cancel_of_an_unknown_or_foreign_id_answers_unknown(
@@ -143,6 +147,17 @@ def test_fault_19_a_cancel_of_an_unknown_or_foreign_id_answers_unknown(
         run_id = key.partition("#")[2]
     before = world.items()
     assert cancel(pool, run_id) == {"runId": run_id, "kind": "unknown"}
+    assert world.items() == before
+
+
+@pytest.mark.parametrize("pool", ["DEFAULT", "nowhere"])
+def test_fault_19_a_cancel_in_an_unknown_pool_is_refused_and_changes_nothing(
+    cloud: Cloud, world: Any, pool: str
+) -> None:
+    cloud.submit()
+    before = world.items()
+    with pytest.raises(UnknownPool):
+        cancel(pool, "x")
     assert world.items() == before
 
 
@@ -249,7 +264,7 @@ def test_fault_22_a_lost_attempt_that_wrote_its_result_changes_nothing_that_othe
     assert cloud.run(key).objects == []
     cloud.rest()
     run = cloud.ended(key, "success", retries=1)
-    assert world.objects()[str(run.return_value_at)] == '"' + "1" * 5000 + '"'
+    assert world.objects()[str(run.return_value.at)] == '"' + "1" * 5000 + '"'
     assert orphan in set(world.objects()) - set(run.objects)
     cloud.at_rest()
 
@@ -311,13 +326,13 @@ def test_fault_22_the_largest_run_of_all_still_fits_into_its_item(world: Any) ->
         run_id="r" * 32,
         kind="completed",
         action="a" * 256,
-        args=payload,
+        args=Payload(payload, at=name + "args"),
         retries=1000,
         initial_backoff_ms=25.123456789012345,
         base=2.7182818284590451,
         max_retries=1000,
         on_complete="c" * 256,
-        context=payload,
+        context=Payload(payload, at=name + "context"),
         annotation=widest * 1000,
         fairness_key="f" * 128,
         trace="t" * 256,
@@ -331,11 +346,7 @@ def test_fault_22_the_largest_run_of_all_still_fits_into_its_item(world: Any) ->
         attempts="\x01" * 7000,
         cancel_requested=True,
         result="success",
-        args_at=name + "args",
-        context_at=name + "context",
-        return_value="x" * RESULT_BYTES,
-        return_value_at=name + "result",
-        return_value_bytes=16_000_000,
+        return_value=Payload("x" * RESULT_BYTES, at=name + "result", size=16_000_000),
         large="yes",
         error=None,  # A run has either a value or an error.
         finished_at=1_790_000_000_000,
@@ -349,7 +360,8 @@ def test_fault_22_the_largest_run_of_all_still_fits_into_its_item(world: Any) ->
         expires_at=1_790_000_000,
     )
     item = largest.to_item()
-    assert len(item) == len(fields(Run)) - 2  # pool and run id are the key; no error
+    # Pool and run id are the key, and there is no error; four attributes more are of payloads.
+    assert len(item) == len(fields(Run)) - 2 + 4
     size = sum(
         len(name) + len(str(next(iter(value.values()))).encode()) for name, value in item.items()
     )

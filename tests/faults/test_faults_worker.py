@@ -70,7 +70,7 @@ def test_fault_02_a_consumer_killed_before_it_writes_the_outcome_runs_the_action
 ) -> None:
     key = dies_in_its_last(cloud, failures, killed_after_it(world))
     run = cloud.ended(key, "success", retries=failures + 1)
-    assert run.return_value == '"done"'
+    assert run.return_value.text == '"done"'
     assert cloud.calls(key) == list(range(failures + 2))
     cloud.at_rest()
 

@@ -26,7 +26,7 @@ from workpool.aws import clients, pools, store
 from workpool.core import clock
 from workpool.core.message import Message
 from workpool.core.request import parse
-from workpool.core.run import Item, Run
+from workpool.core.run import Item, Payload, Run
 
 ACCOUNT = "123456789012"
 STACK = "Test"
@@ -106,7 +106,7 @@ class World:
             "run_id": "r1",
             "kind": "enqueued",
             "action": "jobs.work",
-            "args": "{}",
+            "args": Payload("{}"),
             "enqueued_at": START_MS,
             "due": START_MS,
             "open": "default#3",

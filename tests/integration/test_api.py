@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from handlers import api
+from workpool.core.run import Payload
 
 NOW = 1_790_000_000_000
 RUNNING = {"kind": "running", "claim": "c1", "lease": NOW + 1}
@@ -77,7 +78,7 @@ def call(lambda_context):
 def test_a_posted_run_is_accepted(world, call) -> None:
     status, shape = call("POST", "/pools/default/runs", '{"action": "jobs.work", "args": {"n": 1}}')
     assert (status, list(shape)) == (202, ["runId"])
-    assert world.run(f"default#{shape['runId']}").args == '{"n":1}'
+    assert world.run(f"default#{shape['runId']}").args.text == '{"n":1}'
 
 
 def test_the_path_names_the_pool(world, call) -> None:
@@ -99,7 +100,7 @@ def test_a_body_in_base64_is_read(world, call) -> None:
     body = base64.b64encode('{"action": "jobs.work", "args": {"a": "ü"}}'.encode()).decode()
     status, shape = call("POST", "/pools/default/runs", body, is_base64=True)
     assert status == 202
-    assert world.run(f"default#{shape['runId']}").args == '{"a":"ü"}'
+    assert world.run(f"default#{shape['runId']}").args.text == '{"a":"ü"}'
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_a_body_that_is_no_base64_or_no_utf_8_is_refused(world, call, body: str)
         ({}, "enqueued"),
         ({"kind": "scheduled", "due": NOW + 1000}, "scheduled"),
         (RUNNING, "running"),
-        ({"kind": "completed", "result": "success", "return_value": "1"}, "completed"),
+        ({"kind": "completed", "result": "success", "return_value": Payload("1")}, "completed"),
         ({"kind": "canceled", "result": "canceled"}, "canceled"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from workpool.aws import store
 from workpool.core.retry import Finish, Reschedule
-from workpool.core.run import Run
+from workpool.core.run import Payload, Run
 from workpool.errors import NonRetryableError
 from workpool.verbs.attempt import LOST, attempt
 
@@ -39,7 +39,7 @@ OVER = {"finished_at": NOW, "expires_at": EXPIRES, "open": None}
 SUCCEEDED = {
     "kind": "completed",
     "result": "success",
-    "return_value": '{"n":1}',
+    "return_value": Payload('{"n":1}'),
     "claim": ANY,
 } | OVER
 RETRIED = {"kind": "scheduled", "retries": 1, "due": AGAIN}
@@ -160,7 +160,7 @@ def test_an_action_is_told_about_its_run(world, message) -> None:
         told.append((ctx.idempotency_key, ctx.remaining_ms()))
 
     world.action(work)
-    attempted(message(world.put(world.a_run(retries=3, annotation="o1", args='{"n":1}'))))
+    attempted(message(world.put(world.a_run(retries=3, annotation="o1", args=Payload('{"n":1}')))))
     assert told == [("r1", "default", "jobs.work", 3, "o1", {"n": 1}), ("r1", 60_000)]
 
 
@@ -185,7 +185,7 @@ def test_the_remaining_time_ends_a_margin_before_the_functions_own(world, messag
 def test_what_an_action_returns_is_stored_as_json(world, message, value: Any, stored: Any) -> None:
     world.action(lambda ctx, args: value)
     attempted(message(world.put(world.a_run())))
-    assert (world.run("default#r1").result, world.run("default#r1").return_value) == (
+    assert (world.run("default#r1").result, world.run("default#r1").return_value.text) == (
         "success",
         stored,
     )
@@ -310,8 +310,8 @@ def test_an_async_action_is_awaited(world, message) -> None:
         "import asyncio\nfrom workpool import action\n@action\nasync def work(ctx, args):\n"
         "    await asyncio.sleep(0)\n    return args['n'] + 1\n",
     )
-    attempted(message(world.put(world.a_run(args='{"n":1}'))))
-    assert world.run("default#r1").return_value == "2"
+    attempted(message(world.put(world.a_run(args=Payload('{"n":1}')))))
+    assert world.run("default#r1").return_value.text == "2"
 
 
 def test_an_async_action_that_raises_is_a_failed_attempt(world, message) -> None:
@@ -464,7 +464,7 @@ def other_finishes(run: Run, claim: str = "c2") -> None:
     """Another consumer declares the attempt lost, claims the next one and ends the run."""
     again = store.reschedule(run, Reschedule(due=NOW + 5000, error=LOST), execution=None)
     claimed = store.claim(again, claim=claim, lease=LEASE)
-    success = Finish(result="success", return_value='"theirs"')
+    success = Finish(result="success", return_value=Payload('"theirs"'))
     store.finish(claimed, success, finished_at=NOW, expires_at=EXPIRES)
 
 
@@ -481,7 +481,7 @@ def test_an_attempt_that_was_declared_lost_changes_nothing_when_it_ends_late(
     world.action(work)
     assert attempted(message(world.put(world.a_run()), token="T")) is None
     run = world.run("default#r1")
-    assert (run.result, run.return_value, run.retries, run.claim) == (
+    assert (run.result, run.return_value.text, run.retries, run.claim) == (
         "success",
         '"theirs"',
         1,

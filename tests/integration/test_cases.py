@@ -14,11 +14,12 @@ import pytest
 from handlers import sweeper
 from workpool import NonRetryableError, errors
 from workpool.aws import open_runs
+from workpool.core.changes import Change
 from workpool.core.message import Message, read
-from workpool.core.run import Run, open_partition
+from workpool.core.run import Payload, Run, open_partition
 from workpool.verbs import control, relay
 from workpool.verbs.attempt import attempt
-from workpool.verbs.cancel import cancel
+from workpool.verbs.cancel import cancel, cancel_all
 from workpool.verbs.complete import complete
 from workpool.verbs.status import status
 from workpool.verbs.submit import submit
@@ -139,7 +140,9 @@ def test_long_backoff_does_not_start_early(world, do) -> None:
 def test_on_complete_gets_context_and_value(world, do) -> None:
     calls = []
     world.handler(lambda ctx, context, result: calls.append((context, result)))
-    run = do(world.put(world.a_run(on_complete="jobs.done", context='{"n":1}')), lambda c, a: 42)
+    run = do(
+        world.put(world.a_run(on_complete="jobs.done", context=Payload('{"n":1}'))), lambda c, a: 42
+    )
     complete(run.key, remaining_ms=lambda: SECONDS_70)
     assert calls == [({"n": 1}, {"type": "success", "returnValue": 42})]
 
@@ -158,20 +161,22 @@ def test_cancel_twice_equals_once(world) -> None:
 
 @pytest.mark.parametrize("result", ["success", "failed"])
 def test_cancel_of_ended_work_changes_nothing(world, result: str) -> None:
-    run = world.put(world.a_run(kind="completed", result=result, return_value="1", error="e"))
+    run = world.put(
+        world.a_run(kind="completed", result=result, return_value=Payload("1"), error="e")
+    )
     assert cancel("default", "r1")["result"]["type"] == result
     assert world.run(run.key) == run
 
 
 def test_cancel_all_over_more_than_one_page(world, monkeypatch) -> None:
-    monkeypatch.setattr(control, "CANCEL_PAGE", 10)
+    monkeypatch.setattr("workpool.verbs.cancel.CANCEL_PAGE", 10)
     runs = [
         world.a_run(run_id=f"r{n}", enqueued_at=NOW - n, open=open_partition("default", f"r{n}"))
         for n in range(1, 26)
     ]
     world.put_many(runs)
-    control.cancel_all("default")
-    sweeper.control.walk_cancel(sweeper.pool("default"), in_time=lambda: True)
+    cancel_all("default")
+    sweeper.walk_cancel(sweeper.pool("default"), in_time=lambda: True)
     assert {world.run(run.key).kind for run in runs} == {"canceled"}
 
 
@@ -202,7 +207,7 @@ def test_cancel_beats_pending_retry(world, do) -> None:
 
 def test_cancel_and_success_together_is_success(world, do) -> None:
     run = do(world.put(world.a_run()), lambda ctx, args: cancel("default", "r1")["kind"])
-    assert (run.kind, run.result, run.return_value) == ("completed", "success", '"running"')
+    assert (run.kind, run.result, run.return_value.text) == ("completed", "success", '"running"')
 
 
 # Lost workers, late reports
@@ -244,8 +249,8 @@ def test_stale_or_duplicate_report_is_ignored_first_kept(world, do) -> None:
     run = world.put(world.a_run())
     world.action(twice)
     attempt(Message(run=run.key, due=run.due), remaining_ms=lambda: SECONDS_70)
-    assert world.run(run.key).return_value == '"attempt 1"'
-    assert do(run).return_value == '"attempt 1"'
+    assert world.run(run.key).return_value.text == '"attempt 1"'
+    assert do(run).return_value.text == '"attempt 1"'
 
 
 STEPS = ["claim", "finish", "lease of the completion", "completion done"]
@@ -268,7 +273,7 @@ def test_a_crash_between_any_two_steps_recovers(world, no_jitter, step: str, whe
                 attempt(Message(run=run.key, due=now.due), remaining_ms=lambda: SECONDS_70)
         world.tick(71)
     after = world.run(run.key)
-    assert (after.result, after.return_value, after.completion) == ("success", "42", "done")
+    assert (after.result, after.return_value.text, after.completion) == ("success", "42", "done")
 
 
 # Slots
@@ -292,7 +297,7 @@ class Slots:
     def submit(self, number: int) -> None:
         for at in range(number):
             run = self.world.put(self.world.a_run(run_id=f"r{at}"))
-            relay.relay([(None, run)])
+            relay.relay([Change(old=None, new=run)])
         records = self.world.deliver("default-work")["Records"]
         self.waiting += [read(record["body"]) for record in records]
 

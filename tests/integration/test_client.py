@@ -115,7 +115,7 @@ def test_every_option_is_passed_on(world, inside) -> None:
     run_id = inside.run("jobs.work", {"n": 1}, **options)
     run = world.run(f"default#{run_id}")
     assert (run.initial_backoff_ms, run.base, run.max_retries) == (1000, 2.71, 3)
-    assert (run.on_complete, run.context, run.annotation) == ("jobs.done", "[1]", "o1")
+    assert (run.on_complete, run.context.text, run.annotation) == ("jobs.done", "[1]", "o1")
     assert run.fairness_key == "t1"
     assert inside.run("jobs.work", {"n": 1}, **options) == run_id
 
@@ -145,7 +145,7 @@ def test_a_run_starts_with_the_transaction_that_commits_it(world, inside) -> Non
     commit(world, an_order("attribute_not_exists(settled)"), entry)
     assert inside.status(run_id).kind == "enqueued"
     run = world.run(f"default#{run_id}")
-    assert (run.args, run.on_complete) == ('{"n":1}', "jobs.done")
+    assert (run.args.text, run.on_complete) == ('{"n":1}', "jobs.done")
 
 
 def test_a_run_does_not_start_with_a_transaction_that_fails(world, inside) -> None:

@@ -6,13 +6,13 @@ import pytest
 
 from handlers import completion
 from workpool.aws import store
-from workpool.core.run import Run
+from workpool.core.run import Payload, Run
 from workpool.verbs.complete import MAX_TRIES, complete, retry_in
 
 NOW = 1_790_000_000_000
 KEY = "default#r1"
 LEFT_MS = 60_000
-SUCCEEDED = {"kind": "completed", "result": "success", "return_value": '{"n":1}'}
+SUCCEEDED = {"kind": "completed", "result": "success", "return_value": Payload('{"n":1}')}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def done_with(world) -> list[Any]:
     ("state", "result"),
     [
         (SUCCEEDED, {"type": "success", "returnValue": {"n": 1}}),
-        (SUCCEEDED | {"return_value": "null"}, {"type": "success", "returnValue": None}),
+        (SUCCEEDED | {"return_value": Payload("null")}, {"type": "success", "returnValue": None}),
         (
             {"kind": "completed", "result": "failed", "error": "boom", "return_value": None},
             {"type": "failed", "error": "boom"},
@@ -86,7 +86,7 @@ def test_a_completion_that_is_done_leaves_the_open_index_and_starts_the_retentio
     run = world.run(KEY)
     assert (run.completion, run.open, run.completion_lease) == ("done", None, None)
     assert run.expires_at == NOW // 1000 + 100 + 86_400
-    assert (run.kind, run.result, run.return_value) == ("completed", "success", '{"n":1}')
+    assert (run.kind, run.result, run.return_value.text) == ("completed", "success", '{"n":1}')
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_handler_that_always_raises_is_called_with_growing_delays_and_then_par
     assert (run.completion, run.completion_tries, run.completion_error) == ("parked", 8, "bang")
     assert (run.expires_at, run.completion_lease) == (None, None)
     assert (run.open or "").startswith("default#parked#")
-    assert (run.kind, run.result, run.return_value) == (before.kind, "success", '{"n":1}')
+    assert (run.kind, run.result, run.return_value.text) == (before.kind, "success", '{"n":1}')
     lines = [line for line in logged() if str(line.get("event")).startswith("completion")]
     assert [line["event"] for line in lines] == ["completion-retry"] * 7 + ["completion-parked"]
     assert lines[-1]["error"] == "bang"

@@ -21,7 +21,7 @@ def test_a_message_whose_attempt_ended_is_acknowledged(world, message, lambda_co
     world.action(lambda ctx, args: "done")
     body = message(world.put(world.a_run())).body()
     assert consumed(world, lambda_context(), body) == ([body], [])
-    assert world.run(KEY).return_value == '"done"'
+    assert world.run(KEY).return_value.text == '"done"'
     assert world.comes_back_in() == []
 
 

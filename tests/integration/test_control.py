@@ -11,7 +11,7 @@ from workpool import errors
 from workpool.aws import overrides, pools
 from workpool.aws.open_runs import read_runs
 from workpool.core.run import Run, open_partition
-from workpool.verbs import control
+from workpool.verbs import cancel, control
 
 NOW = 1_790_000_000_000
 
@@ -120,7 +120,7 @@ def test_a_change_that_is_refused_changes_nothing(world, body: Any, message: str
 
 
 def test_a_pool_that_is_not_deployed_is_unknown(world) -> None:
-    for change in (lambda: control.change("ghost", {}), lambda: control.cancel_all("ghost")):
+    for change in (lambda: control.change("ghost", {}), lambda: cancel.cancel_all("ghost")):
         with pytest.raises(errors.UnknownPool):
             change()
 
@@ -259,7 +259,7 @@ def kinds(runs: list[Run]) -> set[str]:
 
 def test_cancel_all_answers_at_once_and_has_the_walk_begin_at_once(world) -> None:
     (run,) = open_runs(world, 1)
-    assert control.cancel_all("default") == {"canceling": True}
+    assert cancel.cancel_all("default") == {"canceling": True}
     assert world.lambdas.invoked == [("Test-sweeper", {"cancel": "default"})]
     assert kinds([run]) == {"enqueued"}
     assert control.list_pools()["pools"][0]["cancelingBefore"] == NOW
@@ -268,11 +268,11 @@ def test_cancel_all_answers_at_once_and_has_the_walk_begin_at_once(world) -> Non
 def test_cancel_all_works_through_a_thousand_runs(world, sweep, monkeypatch) -> None:
     """The walk alone: that each is canceled is seen with fewer below."""
     canceled: list[str] = []
-    monkeypatch.setattr(control, "CANCEL_PAGE", 300)
-    monkeypatch.setattr(control, "cancel", lambda pool, run_id: canceled.append(run_id))
+    monkeypatch.setattr(cancel, "CANCEL_PAGE", 300)
+    monkeypatch.setattr(cancel, "cancel", lambda pool, run_id: canceled.append(run_id))
     runs = open_runs(world, 1000)
     world.tick(10)
-    control.cancel_all("default")
+    cancel.cancel_all("default")
     assert sweep(cancel="default") == {"default": 1000}
     assert sorted(canceled) == [run.run_id for run in runs]
 
@@ -283,7 +283,7 @@ def test_more_runs_of_one_millisecond_than_a_page_holds_are_all_canceled(
     runs = [world.a_run(run_id=f"r{n}", open="default#3") for n in range(35)]
     world.put_many(runs)
     world.tick(1)
-    control.cancel_all("default")
+    cancel.cancel_all("default")
     assert sweep(cancel="default") == {"default": 35}
     assert kinds(runs) == {"canceled"}
 
@@ -292,7 +292,7 @@ def test_a_walk_soon_after_the_call_is_not_the_last(world, sweep) -> None:
     """A run that the index did not show yet, created just before the call."""
     open_runs(world, 2)
     world.tick(10)
-    control.cancel_all("default")
+    cancel.cancel_all("default")
     sweep(cancel="default")
     hidden = world.put(world.a_run(run_id="hidden"))
     world.tick(60)
@@ -304,7 +304,7 @@ def test_a_walk_soon_after_the_call_is_not_the_last(world, sweep) -> None:
 
 @pytest.fixture
 def pages_of_ten(monkeypatch) -> None:
-    monkeypatch.setattr(control, "CANCEL_PAGE", 10)
+    monkeypatch.setattr(cancel, "CANCEL_PAGE", 10)
 
 
 def test_cancel_all_over_more_than_one_page_leaves_what_was_created_later(
@@ -312,7 +312,7 @@ def test_cancel_all_over_more_than_one_page_leaves_what_was_created_later(
 ) -> None:
     runs = open_runs(world, 35)
     world.tick(0.035)
-    control.cancel_all("default")
+    cancel.cancel_all("default")
     later = world.put(world.a_run(run_id="later", enqueued_at=world.now_ms, due=world.now_ms))
     assert sweep(cancel="default") == {"default": 35}
     assert kinds(runs) == {"canceled"}
@@ -325,7 +325,7 @@ def test_cancel_all_asks_what_runs_and_passes_ended_ones_by(world, sweep, pages_
     settled = {"kind": "completed", "result": "success", "on_complete": "jobs.done"}
     ended = world.put(world.a_run(run_id="ended", **settled, completion="pending"))
     world.tick(1)
-    control.cancel_all("default")
+    cancel.cancel_all("default")
     sweep(cancel="default")
     asked = read_runs([run.key for run in runs])
     assert all(it.kind == "running" and it.cancel_requested for it in asked)
@@ -335,7 +335,7 @@ def test_cancel_all_asks_what_runs_and_passes_ended_ones_by(world, sweep, pages_
 def test_cancel_all_leaves_other_pools_alone(world, sweep) -> None:
     world.put(world.a_run(pool="other", open="other#3"))
     world.tick(1)
-    control.cancel_all("default")
+    cancel.cancel_all("default")
     sweep()
     assert world.run("other#r1").kind == "enqueued"
 
@@ -345,7 +345,7 @@ def test_an_interrupted_walk_is_finished_by_the_next_sweep(
 ) -> None:
     runs = open_runs(world, 35)
     world.tick(10)
-    control.cancel_all("default")
+    cancel.cancel_all("default")
     sweeper.handler({"cancel": "default"}, lambda_context(240_000, 240_000, 1000))
     assert kinds(runs) == {"canceled", "enqueued"}
     assert control.list_pools()["pools"][0]["cancelingBefore"] == NOW + 10_000
@@ -360,7 +360,7 @@ def test_a_walk_that_died_is_finished_by_the_next_sweep(world, sweep, pages_of_t
     world.tick(10)
     world.refuse("invoke", "ServiceException")
     with pytest.raises(Exception, match="ServiceException"):
-        control.cancel_all("default")
+        cancel.cancel_all("default")
     sweep()
     assert kinds(runs) == {"canceled"}
 
@@ -368,12 +368,12 @@ def test_a_walk_that_died_is_finished_by_the_next_sweep(world, sweep, pages_of_t
 def test_cancel_all_called_anew_meanwhile_is_not_forgotten(world, sweep) -> None:
     open_runs(world, 2)
     world.tick(10)
-    control.cancel_all("default")
+    cancel.cancel_all("default")
     world.tick(10)
     late = world.put(world.a_run(run_id="late", enqueued_at=world.now_ms - 1, due=world.now_ms))
     world.pass_by("update_item", times=3)  # two cancels, and the call below
     world.tick(60)
-    world.meanwhile("query", lambda: control.cancel_all("default"))
+    world.meanwhile("query", lambda: cancel.cancel_all("default"))
     sweep(cancel="default")
     assert control.list_pools()["pools"][0]["cancelingBefore"] == world.now_ms
     sweep()
@@ -391,6 +391,6 @@ def test_an_unreadable_item_keeps_no_other_run_from_being_canceled(world, sweep)
     runs = open_runs(world, 3)
     world.put_item(world.a_run(run_id="newer").to_item() | {"v": {"N": "2"}})
     world.tick(10)
-    control.cancel_all("default")
+    cancel.cancel_all("default")
     sweep()
     assert kinds(runs) == {"canceled"}

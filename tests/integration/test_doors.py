@@ -15,13 +15,14 @@ import workpool
 from handlers import api
 from tests.integration.test_api import event
 from workpool import IdempotentWorkpool, client
-from workpool.core.run import open_partition
+from workpool._http import Http
+from workpool.core.run import Payload, open_partition
 
 NOW = 1_790_000_000_000
 PARKED = {
     "kind": "completed",
     "result": "success",
-    "return_value": "1",
+    "return_value": Payload("1"),
     "on_complete": "jobs.done",
     "finished_at": NOW,
     "completion": "parked",
@@ -82,7 +83,7 @@ def test_a_malformed_question_for_statuses_is_refused(body: str | None) -> None:
 
 
 def test_a_status_includes_what_the_query_asks_for(world) -> None:
-    world.put(world.a_run(args='{"n":1}', context="2"))
+    world.put(world.a_run(args=Payload('{"n":1}'), context=Payload("2")))
     status, shape = call("GET", "/pools/default/runs/r1?include=args,context,attempts")
     assert (status, shape["args"], shape["context"], shape["attempts"]) == (200, {"n": 1}, 2, [])
     assert call("GET", "/pools/default/runs/r1?include=secrets")[0] == 400
@@ -197,7 +198,7 @@ def pool(request, world, monkeypatch) -> Iterator[IdempotentWorkpool]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     monkeypatch.setenv("WORKPOOL_API_URL", f"http://127.0.0.1:{server.server_address[1]}")
-    pool.__dict__["_verbs"] = client._Http("Test")
+    pool.__dict__["_own_transport"] = Http(stack="Test")
     yield pool
     server.shutdown()
     thread.join()

@@ -106,7 +106,7 @@ def level(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("IDEMPOTENT_WORKPOOL_LOG_LEVEL", name)
     environment.cache_clear()
     logs.logger.cache_clear()
-    logs._user_logger.cache_clear()
+    logs.user_logger.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from handlers import consumer, dead_letters, relay
 from workpool.aws import store
 from workpool.core.message import Message
 from workpool.core.retry import Finish, Reschedule
-from workpool.core.run import Run
+from workpool.core.run import Payload, Run
 from workpool.verbs.attempt import LOST, attempt
 from workpool.verbs.cancel import cancel
 from workpool.verbs.complete import complete
@@ -265,7 +265,7 @@ def test_17_a_lost_attempt_that_ends_late_overwrites_nothing(world, message, wor
     assert attempted(message(world.put(world.a_run()))) is None
     run = world.run(KEY)
     assert (run.kind, run.claim, run.return_value) == ("running", "c2", None)
-    success = Finish(result="success", return_value='"theirs"')
+    success = Finish(result="success", return_value=Payload('"theirs"'))
     store.finish(run, success, finished_at=NOW, expires_at=NOW)
     assert world.item()["returnValue"] == {"S": '"theirs"'}
 
@@ -344,7 +344,7 @@ def ended_run(world) -> Run:
         world.a_run(
             kind="completed",
             result="success",
-            return_value="1",
+            return_value=Payload("1"),
             finished_at=NOW,
             on_complete="jobs.done",
             completion="pending",

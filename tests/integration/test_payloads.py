@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,9 +18,10 @@ from handlers import sweeper as sweeper_handler
 from workpool import IdempotentWorkpool
 from workpool.aws import payloads, store
 from workpool.aws.clients import client
+from workpool.core import clock
 from workpool.core.message import Message
 from workpool.core.retry import Finish
-from workpool.core.run import Run
+from workpool.core.run import Payload, Run
 from workpool.verbs import orphans
 from workpool.verbs.attempt import attempt
 from workpool.verbs.cancel import cancel
@@ -89,7 +89,8 @@ def test_arguments_and_context_lie_in_the_item_up_to_2048_bytes(
     assert len(text.encode()) == length
     given = {"args": value} if field == "args" else {"options": {"context": value}}
     run = submitted(world, **given)
-    held, name = getattr(run, field), getattr(run, f"{field}_at")
+    payload = getattr(run, field)
+    held, name = payload.text, payload.at
     if where == "item":
         assert (held, name, run.large, world.objects()) == (text, None, None, {})
     else:
@@ -105,18 +106,18 @@ def test_a_return_value_lies_in_the_item_up_to_4096_bytes(world, length: int, wh
     text = f'"{value}"'
     assert (run.result, len(text.encode())) == ("success", length)
     if where == "item":
-        assert (run.return_value, run.return_value_at, run.large) == (text, None, None)
+        assert (run.return_value.text, run.return_value.at, run.large) == (text, None, None)
         assert world.objects() == {}
     else:
         name = f"default/{run.run_id}/{run.claim}-result"
-        assert (run.return_value, run.return_value_at, run.large) == (None, name, "yes")
-        assert (run.return_value_bytes, world.objects()) == (length, {name: text})
+        assert (run.return_value.text, run.return_value.at, run.large) == (None, name, "yes")
+        assert (run.return_value.size, world.objects()) == (length, {name: text})
 
 
 def test_the_largest_value_of_all_is_an_object(world) -> None:
     world.action(lambda ctx, args: "x" * 15_999_998)
     run = attempted(world, submitted(world))
-    assert (run.result, run.return_value_bytes) == ("success", 16_000_000)
+    assert (run.result, run.return_value.size) == ("success", 16_000_000)
     (text,) = world.objects().values()
     assert len(text) == 16_000_000
 
@@ -163,8 +164,7 @@ def ended(world: Any, run_id: str, text: str, **more: Any) -> Run:
         "run_id": run_id,
         "kind": "completed",
         "result": "success",
-        "return_value_at": name,
-        "return_value_bytes": len(text.encode()),
+        "return_value": Payload(at=name, size=len(text.encode())),
         "large": "yes",
         "finished_at": NOW,
         "open": None,
@@ -245,7 +245,7 @@ def bucket(world, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(
         payloads, "url", lambda name: f"http://127.0.0.1:{server.server_port}/{name}"
     )
-    monkeypatch.setattr("workpool.client.time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(clock, "sleep", lambda seconds: None)
     yield asked_for
     server.shutdown()
     server.server_close()
@@ -277,7 +277,7 @@ def test_the_client_leaves_a_large_value_where_it_is_when_asked_to(
 
 def test_a_url_that_leads_nowhere_is_an_error_of_the_pool(world, bucket: list[str]) -> None:
     run = ended(world, "r1", json.dumps("x" * 40_000))
-    world.client("s3").delete_object(Bucket="payloads", Key=run.return_value_at)
+    world.client("s3").delete_object(Bucket="payloads", Key=run.return_value.at)
     with pytest.raises(workpool.Internal, match="HTTP 404 for the return value at http://127"):
         IdempotentWorkpool("default").status("r1")
     assert len(bucket) == 4  # tried again, as every call
@@ -335,7 +335,7 @@ def test_a_key_that_was_seen_writes_no_object_whatever_the_request(world) -> Non
     with pytest.raises(workpool.IdempotencyConflict):
         submit(asked(args=LARGE | {"b": 1}, options=options))
     assert world.made("put_object") == 1
-    assert world.objects() == {run.args_at: TEXT}
+    assert world.objects() == {run.args.at: TEXT}
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same request", "another"])
@@ -354,9 +354,9 @@ def test_a_submit_that_loses_its_key_after_it_wrote_changes_nothing_that_others_
     (run,) = won
     assert world.run(run.key) == run
     assert len(world.objects()) == 2  # One of them is nobody's.
-    assert world.objects()[run.args_at] == TEXT
+    assert world.objects()[run.args.at] == TEXT
     assert collected(world, days=2) == 1
-    assert world.objects() == {run.args_at: TEXT}
+    assert world.objects() == {run.args.at: TEXT}
 
 
 def test_a_lost_attempt_that_wrote_its_object_changes_nothing_that_others_read(world) -> None:
@@ -378,7 +378,7 @@ def test_a_lost_attempt_that_wrote_its_object_changes_nothing_that_others_read(w
     assert status("default", run.run_id)["result"]["returnValue"] == "1" * 5000
     assert sorted(world.objects().values()) == ['"' + "0" * 5000 + '"', '"' + "1" * 5000 + '"']
     assert collected(world, days=2) == 1
-    assert world.objects() == {after.return_value_at: '"' + "1" * 5000 + '"'}
+    assert world.objects() == {after.return_value.at: '"' + "1" * 5000 + '"'}
 
 
 def test_what_is_refused_writes_no_object(world) -> None:
@@ -405,7 +405,7 @@ def test_a_submit_whose_object_is_refused_stores_no_run(
     from workpool.aws import clients
 
     world.refuse("put_object", code)
-    with pytest.raises(error), clients.told():
+    with pytest.raises(error), clients.library_errors():
         submit(asked(args=LARGE))
     assert world.items() == []
 
@@ -444,11 +444,11 @@ def test_arguments_that_s3_does_not_give_now_cost_no_attempt(world, logged: Any,
 
 def test_arguments_that_are_missing_fail_the_run_at_once(world) -> None:
     run = submitted(world, args=LARGE)
-    world.client("s3").delete_object(Bucket="payloads", Key=run.args_at)
+    world.client("s3").delete_object(Bucket="payloads", Key=run.args.at)
     after = attempted(world, run)
     assert (after.result, after.retries) == ("failed", 0)
     assert after.error == (
-        f"the arguments are lost: the bucket of payloads no longer holds {run.args_at}"
+        f"the arguments are lost: the bucket of payloads no longer holds {run.args.at}"
     )
 
 
@@ -479,14 +479,14 @@ def test_a_context_that_s3_does_not_give_now_costs_no_try_of_the_handler(
     assert world.run(run.key).completion == "done"
 
 
-@pytest.mark.parametrize("field", ["context_at", "return_value_at"])
+@pytest.mark.parametrize("field", ["context", "return_value"])
 def test_a_completion_whose_payload_is_missing_is_parked_at_once(world, field: str) -> None:
     called: list[Any] = []
     world.handler(lambda *given: called.append(given))
     world.action(lambda ctx, args: "x" * 5000)
     run = submitted(world, options={"onComplete": "jobs.done", "context": LARGE})
     run = attempted(world, run)
-    name = getattr(run, field)
+    name = getattr(run, field).at
     world.client("s3").delete_object(Bucket="payloads", Key=name)
     assert completed(run) is None
     after = world.run(run.key)
@@ -506,10 +506,10 @@ def relayed(world: Any, *runs: Run | None) -> None:
 def of_objects(world: Any, run: Run, claim: str) -> Run:
     """The run with objects of its own for each payload."""
     at = {
-        f"{field}_at": world.put_object(f"default/{run.run_id}/{claim}-{file}", TEXT)
+        field: Payload(at=world.put_object(f"default/{run.run_id}/{claim}-{file}", TEXT))
         for field, file in (("args", "args"), ("context", "context"), ("return_value", "result"))
     }
-    return replace(run, args=None, large="yes", **at)
+    return replace(run, large="yes", **at)
 
 
 def test_objects_go_when_their_run_is_forgotten_and_not_before(world) -> None:
@@ -539,7 +539,7 @@ def test_a_run_that_is_submitted_again_reads_its_own_arguments_whenever_the_old_
     new: Run = submitted(world, args=LARGE, options=options)
     assert new.run_id == old.run_id
     relayed(world, over, None)  # A deletion that the stream tells of late.
-    assert world.objects() == {new.args_at: TEXT}
+    assert world.objects() == {new.args.at: TEXT}
     assert attempted(world, new).result == "success"
 
 
@@ -580,7 +580,7 @@ def three(world) -> dict[str, Run | None]:
     world.put_object("default/r2/c1-result", TEXT)
     for name in ("readme.txt", "default/else", "default/r1/deeper/w1-args"):
         world.put_object(name, TEXT)
-    return {named: world.put(world.a_run(args=None, args_at=named, large="yes"))}
+    return {named: world.put(world.a_run(args=Payload(at=named), large="yes"))}
 
 
 def test_orphans_are_collected_when_they_are_a_day_old(world, three: dict[str, Any]) -> None:
@@ -647,10 +647,10 @@ def test_the_sweeper_collects_and_a_failure_there_fails_no_sweep(
 
 def test_a_finish_whose_answer_is_lost_is_seen_as_its_own_by_the_object_it_names(world) -> None:
     run = world.put(world.a_run(kind="running", claim="c1", lease=NOW + 1000))
-    finish = Finish(result="success", return_value_at="default/r1/c1-result", return_value_bytes=9)
+    finish = Finish(result="success", return_value=Payload(at="default/r1/c1-result", size=9))
     world.lose_answer("update_item")
     done = store.finish(run, finish, finished_at=NOW, expires_at=1)
-    assert (done.return_value_at, done.large) == ("default/r1/c1-result", "yes")
-    other = replace(finish, return_value_at="default/r1/c2-result")
+    assert (done.return_value.at, done.large) == ("default/r1/c1-result", "yes")
+    other = replace(finish, return_value=Payload(at="default/r1/c2-result", size=9))
     with pytest.raises(store.Refused):
         store.finish(run, other, finished_at=NOW, expires_at=1)

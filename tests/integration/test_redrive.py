@@ -8,7 +8,7 @@ import pytest
 from handlers import sweeper
 from workpool import errors
 from workpool.aws import open_runs
-from workpool.core.run import Run, open_partition
+from workpool.core.run import Payload, Run, open_partition
 from workpool.verbs.complete import MAX_TRIES, complete
 from workpool.verbs.redrive import redrive
 
@@ -16,7 +16,7 @@ NOW = 1_790_000_000_000
 SETTLED = {
     "kind": "completed",
     "result": "success",
-    "return_value": "1",
+    "return_value": Payload("1"),
     "on_complete": "jobs.done",
     "finished_at": NOW,
 }

@@ -67,7 +67,7 @@ def test_a_function_is_told_the_run_and_its_return_value_is_the_runs(world, atte
             },
         )
     ]
-    assert (run.result, json.loads(run.return_value or "")) == ("success", {"got": {"n": 1}})
+    assert (run.result, json.loads(run.return_value.text or "")) == ("success", {"got": {"n": 1}})
 
 
 def test_a_functions_error_is_a_failed_attempt_and_is_retried(world, attempted) -> None:
@@ -151,8 +151,8 @@ def test_a_function_that_does_not_answer_in_time_is_a_failed_attempt(world, atte
 
 def test_a_result_may_be_as_large_as_lambda_answers(world, attempted) -> None:
     run = attempted(lambda given: "x" * 6_000_000)
-    assert (run.kind, run.result, run.return_value_bytes) == ("completed", "success", 6_000_002)
-    assert world.objects() == {run.return_value_at: '"' + "x" * 6_000_000 + '"'}
+    assert (run.kind, run.result, run.return_value.size) == ("completed", "success", 6_000_002)
+    assert world.objects() == {run.return_value.at: '"' + "x" * 6_000_000 + '"'}
 
 
 def test_a_result_that_is_too_deep_fails_the_run_at_once(attempted) -> None:

@@ -12,19 +12,25 @@ from botocore.exceptions import ClientError
 from handlers import relay as function
 from handlers import stats as publisher
 from handlers import sweeper
-from workpool.aws import counters, logs
-from workpool.aws.counters import Counted, count, deltas
+from workpool.aws import counters, logs, pools
+from workpool.aws.counters import count
 from workpool.aws.environment import environment
+from workpool.core.changes import Change, deltas
 from workpool.core.message import Message
-from workpool.core.run import Run, open_partition
+from workpool.core.run import Payload, Run, open_partition
 from workpool.verbs import cancel, relay, stats, sweep
 from workpool.verbs.attempt import attempt
-from workpool.verbs.recount import recount
+from workpool.verbs.stats import recount
 
 NOW = 1_790_000_000_000
 MINUTE = 60_000
 WINDOW = 300_000
-SETTLED = {"kind": "completed", "result": "success", "return_value": "1", "finished_at": NOW}
+SETTLED = {
+    "kind": "completed",
+    "result": "success",
+    "return_value": Payload("1"),
+    "finished_at": NOW,
+}
 
 # What one change counts
 
@@ -67,30 +73,30 @@ TABLE: list[tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, int]]]
 def test_what_a_change_of_state_counts(world, old, new, counted) -> None:
     before = None if old is None else world.a_run(**old)
     after = None if new is None else world.a_run(**new)
-    assert dict(deltas(before, after)) == counted
+    assert dict(deltas(Change(old=before, new=after))) == counted
 
 
 # Counted once
 
 
-def changes(world: Any, number: int, *, start: int = 0) -> list[Counted]:
+def changes(world: Any, number: int, *, start: int = 0) -> list[Change]:
     """So many runs, created and ended in turn, with places in the stream."""
     found = []
     for at in range(start, start + number):
         run = world.a_run(run_id=f"r{at // 2}")
         ended = world.a_run(run_id=f"r{at // 2}", **CANCELED)
         old, new = (None, run) if at % 2 == 0 else (run, ended)
-        found.append(Counted(sequence=str(10**20 + at), at_ms=NOW, old=old, new=new))
+        found.append(Change(sequence=str(10**20 + at), at_ms=NOW, old=old, new=new))
     return found
 
 
-def counted(world: Any, its: list[Counted]) -> None:
-    count(its, window_ms={"default": 5000, "other": 5000})
+def counted(world: Any, its: list[Change]) -> None:
+    count(its)
 
 
 def totals() -> tuple[int, int]:
     """Pending, and runs that ended."""
-    ended = counters.window("default", since_ms=0, width_ms=5000)["ended"]
+    ended = counters.window(pools.pool("default"), NOW)["ended"]
     return counters.pending("default"), ended
 
 
@@ -178,7 +184,7 @@ def test_a_longer_replay_at_the_same_time_counts_once(world) -> None:
 
 def test_runs_of_a_pool_that_is_deployed_no_more_are_passed_by(world) -> None:
     gone = world.a_run(pool="gone")
-    counted(world, [Counted(sequence="1", at_ms=NOW, old=None, new=gone)])
+    counted(world, [Change(sequence="1", at_ms=NOW, old=None, new=gone)])
     assert counters.pending("gone") == 0
 
 
@@ -385,7 +391,7 @@ def ended(world) -> Callable[..., None]:
     def of(ago_ms: int, **state: Any) -> None:
         number["n"] += 1
         now = world.a_run(**(SUCCESS | state))
-        change = Counted(
+        change = Change(
             sequence=str(number["n"]), at_ms=NOW - ago_ms, old=world.a_run(**RUNNING), new=now
         )
         counted(world, [change])
@@ -419,7 +425,7 @@ def test_rates_are_of_attempts_and_of_runs(world, ended) -> None:
     ended(0, **FAILED, pool="default")
     ended(0, **CANCELED, pool="default")
     retry = [
-        Counted(sequence="9", at_ms=NOW, old=world.a_run(**RUNNING), new=world.a_run(**SCHEDULED))
+        Change(sequence="9", at_ms=NOW, old=world.a_run(**RUNNING), new=world.a_run(**SCHEDULED))
     ]
     counted(world, retry)
     found = stats.stats("default")
@@ -431,7 +437,7 @@ def test_rates_are_of_attempts_and_of_runs(world, ended) -> None:
 
 @pytest.mark.parametrize(("window", "width"), [(1000, 1000), (300_000, 5000), (3_600_000, 60_000)])
 def test_a_window_is_cut_into_sixty_rows_of_at_least_a_second(window: int, width: int) -> None:
-    assert stats.width_ms(window) == width
+    assert counters.row_width_ms(window) == width
 
 
 def test_a_pool_counts_its_own_runs_alone(world, ended) -> None:
@@ -546,7 +552,7 @@ def test_every_pool_publishes_every_metric_under_its_name_alone(world, published
 
 def test_what_is_published_is_what_the_statistics_say(world, published, ended) -> None:
     world.put(world.a_run(enqueued_at=NOW - 4000, due=NOW - 4000))
-    counted(world, [Counted(sequence="77", at_ms=NOW, old=None, new=world.a_run())])
+    counted(world, [Change(sequence="77", at_ms=NOW, old=None, new=world.a_run())])
     ended(0, **FAILED)
     assert published()["default"] == {
         "Pending": 0,

@@ -8,7 +8,7 @@ import pytest
 
 from workpool.aws import store
 from workpool.core.retry import Finish, Reschedule
-from workpool.core.run import Run, open_partition
+from workpool.core.run import Payload, Run, open_partition
 
 NOW = 1_790_000_005_000
 DUE, NEXT = 1_790_000_010_000, 1_790_000_020_000
@@ -20,7 +20,7 @@ RUNNING = {"kind": "running", "claim": "c1", "lease": LEASE}
 ENDED = {
     "kind": "completed",
     "result": "success",
-    "return_value": "1",
+    "return_value": Payload("1"),
     "finished_at": 5,
     "claim": "c1",
 }
@@ -76,7 +76,7 @@ done_by_other       =     -      -      -       -        -      -     -    -    
 parked              =     -      -      -       -        -      -     -    -      -       -    =
 parked_by_other     =     -      -      -       -        -      -     -    -      -       -    -
 """
-SUCCESS = Finish(result="success", return_value='"v"')
+SUCCESS = Finish(result="success", return_value=Payload('"v"'))
 FAILED = Finish(result="failed", error="boom")
 CANCELED = Finish(result="canceled")
 
@@ -106,7 +106,7 @@ TRANSITIONS: dict[str, Callable[[Run], Run]] = {
 OVER = {"finished_at": FINISHED, "expires_at": EXPIRES, "lease": None, "open": None}
 CHANGES: dict[str, dict[str, Any]] = {
     "claim": {"kind": "running", "claim": "c9", "lease": LEASE, "started_at": NOW},
-    "success": {"kind": "completed", "result": "success", "return_value": '"v"'} | OVER,
+    "success": {"kind": "completed", "result": "success", "return_value": Payload('"v"')} | OVER,
     "failed": {"kind": "completed", "result": "failed", "error": "boom"} | OVER,
     "canceled": {"kind": "canceled", "result": "canceled"} | OVER,
     "resched": {"kind": "scheduled", "retries": 1, "due": NEXT, "execution": "e1", "lease": None},
@@ -146,7 +146,7 @@ def believed(world, transition: str) -> Run:  # type: ignore[no-untyped-def]
     if transition in ("complete", "retry", "park"):
         fields |= PENDING | MINE
     if transition == "create":
-        fields |= {"args": '{"n":1}'}
+        fields |= {"args": Payload('{"n":1}')}
     return world.a_run(**fields)
 
 
@@ -259,11 +259,11 @@ for _name in ("lease", "complete", "retry", "park"):
         ("success", {"kind": "scheduled"}),
         ("success", {"result": "failed"}),
         ("success", {"finished_at": FINISHED + 1}),
-        ("success", {"return_value": '"w"'}),
+        ("success", {"return_value": Payload('"w"')}),
         ("success", {"error": "boom"}),
         ("failed", {"claim": "c2"}),
         ("failed", {"error": "bang"}),
-        ("failed", {"return_value": '"v"'}),
+        ("failed", {"return_value": Payload('"v"')}),
         ("canceled", {"claim": "c2"}),
         ("canceled", {"result": "success"}),
         ("resched", {"claim": "c2"}),

@@ -30,7 +30,7 @@ def test_a_submitted_run_is_stored_and_waits(world) -> None:
     answer = submit({"action": "jobs.work", "args": {"n": 1}})
     assert list(answer) == ["runId"]
     run = world.run(f"default#{answer['runId']}")
-    assert (run.kind, run.action, run.args) == ("enqueued", "jobs.work", '{"n":1}')
+    assert (run.kind, run.action, run.args.text) == ("enqueued", "jobs.work", '{"n":1}')
     assert (run.enqueued_at, run.due, run.retries) == (NOW, NOW, 0)
 
 
@@ -38,7 +38,7 @@ def test_a_run_of_later_is_stored_as_scheduled(world) -> None:
     options = {"runAfterMs": 1500, "onComplete": "jobs.done", "context": [1]}
     answer = submit({"pool": "other", "action": "jobs.work", "options": options})
     run = world.run(f"other#{answer['runId']}")
-    assert (run.kind, run.due, run.on_complete, run.context) == (
+    assert (run.kind, run.due, run.on_complete, run.context.text) == (
         "scheduled",
         NOW + 2000,
         "jobs.done",

@@ -9,6 +9,7 @@ import pytest
 
 from handlers import sweeper
 from workpool.aws import open_runs, store
+from workpool.core.run import Payload
 from workpool.verbs import control, stats, sweep
 
 NOW = 1_790_000_000_000
@@ -17,7 +18,7 @@ OVERDUE = 15 * MINUTE
 SETTLED = {
     "kind": "completed",
     "result": "success",
-    "return_value": "1",
+    "return_value": Payload("1"),
     "on_complete": "jobs.done",
 }
 

@@ -12,7 +12,7 @@ from tests.model.world import variables
 from workpool.aws import clients, store
 from workpool.aws.environment import environment
 from workpool.core.retry import Finish, Reschedule
-from workpool.core.run import Run
+from workpool.core.run import Payload, Run
 
 NOW = 1_790_000_000_000
 ELSEWHERE = "eu-central-2"
@@ -22,7 +22,7 @@ PARTS: dict[str, Any] = {
     "pool": "default",
     "run_id": "r1",
     "action": "jobs.work",
-    "args": "{}",
+    "args": Payload("{}"),
     "enqueued_at": NOW,
 }
 OPEN = PARTS | {"open": "default#1", "due": NOW + 1000, "on_complete": "jobs.done"}

@@ -31,7 +31,7 @@ from workpool.core import run as run_module
 from workpool.core.clock import timestamp
 from workpool.core.run import Run
 from workpool.errors import IdempotencyConflict, NonRetryableError
-from workpool.verbs import attempt, complete, control, orphans
+from workpool.verbs import attempt, complete, control, orphans, stats, watchdog
 from workpool.verbs import redrive as redrive_verb
 from workpool.verbs import relay as relay_verb
 from workpool.verbs import submit as submit_verb
@@ -590,8 +590,8 @@ class World:
     def _ended(self, life: Life, was: Run, run: Run) -> None:
         allowed = run.max_retries if run.max_retries is not None else 3
         if run.result == "success":
-            if was.kind != "running" or run.return_value not in life.values:
-                self.wrong(f"{run.key} succeeded with {run.return_value} from {was.kind}")
+            if was.kind != "running" or returned(run) not in life.values:
+                self.wrong(f"{run.key} succeeded with {returned(run)} from {was.kind}")
         elif run.result == "failed":
             known = run.error in life.errors or (run.error or "").startswith(
                 ("worker lost", "the action ran longer", "the return value is no JSON")
@@ -660,7 +660,7 @@ class World:
                 self.wrong(f"{run.key}: {process.kind} ended and left its claim running")
             if process.notes.get("succeeded") == (life.key, life.number):
                 value = process.notes["value"]
-                if run.return_value != value and not life.skewed:
+                if returned(run) != value and not life.skewed:
                     self.wrong(f"{run.key}: a success was not kept, it is {run.kind}")
 
     def _check_acknowledged(self, process: Process, queue: str, sent: Sent) -> None:
@@ -768,9 +768,7 @@ class World:
             self.wrong(f"I2 {key}: the handler is called, the completion is {run}")
         elif life.completion_claims.get(run.completion_claim or "") is not process:
             self.wrong(f"I2 {key}: the handler is called without a lease")
-        elif result["type"] != run.result or str(result.get("returnValue")) != str(
-            run.return_value
-        ):
+        elif result["type"] != run.result or str(result.get("returnValue")) != str(returned(run)):
             self.wrong(f"{key}: the handler is told {result}")
         for other in self.processes:
             if other.notes.get("handles") == key and other.alive and not life.skewed:
@@ -857,6 +855,11 @@ def _fits(change: dict[str, Any], record: dict[str, Any]) -> bool:
     return True
 
 
+def returned(run: Run) -> str | None:
+    """The return value that the item holds: large ones are not part of this world."""
+    return run.return_value.text if run.return_value else None
+
+
 def variables() -> dict[str, str]:
     """What a function of this world finds in its environment."""
     return {
@@ -883,10 +886,10 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
 
     # The counters, the pool's settings and the bucket (payloads are small here) have tests of their
     # own; here they are more calls only.
-    monkeypatch.setattr(counters, "count", lambda changes, window_ms: None)
+    monkeypatch.setattr(counters, "count", lambda changes: None)
     monkeypatch.setattr(orphans, "sweep", lambda in_time, older_than_seconds: None)
     monkeypatch.setattr(control, "repair", lambda pool: False)
-    monkeypatch.setattr(control, "walk_cancel", lambda pool, in_time: None)
+    monkeypatch.setattr(sweeper, "walk_cancel", lambda pool, in_time: None)
 
     def timer(seconds: float, function: Callable[[], None]) -> Any:
         process = world.current
@@ -919,9 +922,9 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
         (complete, "uuid4", identity),
         (attempt, "uuid4", identity),
         (attempt, "random", SimpleNamespace(uniform=lambda low, high: world.jitter)),
-        (attempt, "os", SimpleNamespace(_exit=leave)),
+        (watchdog, "os", SimpleNamespace(_exit=leave)),
         (
-            attempt,
+            watchdog,
             "threading",
             SimpleNamespace(
                 Timer=timer, Lock=threading.Lock, Event=lambda: SimpleNamespace(wait=leave)
@@ -932,14 +935,14 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
         (relay_verb, "ThreadPoolExecutor", _InTurn),
         (redrive_verb, "ThreadPoolExecutor", _InTurn),
         (submit_verb, "ThreadPoolExecutor", _InTurn),
-        (sweeper, "recount", lambda pool, pending: None),  # Their counters are queried.
-        (sweeper, "wedged", lambda pool, oldest_due_ms: False),
+        (stats, "recount", lambda pool, pending: None),  # Their counters are queried.
+        (stats, "due_metrics", lambda pool, oldest_due_ms: {}),
     ]
     for module, name, value in replaced:
         monkeypatch.setattr(module, name, value)
-    for cached in (environment, pools.pools, lookup._decorated, logs.logger):
+    for cached in (environment, pools.pools, lookup.decorated, logs.logger):
         cached.cache_clear()
-    logs._user_logger.cache_clear()
+    logs.user_logger.cache_clear()
     lookup.find("jobs.work", "action").__globals__["world"] = world
     lookup.find("jobs.done", "completion").__globals__["world"] = world
 

@@ -6,7 +6,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from workpool.core.run import Run
+from workpool.core.run import Payload, Run
 
 hypothesis.settings.register_profile(
     "workpool", database=None, deadline=None, derandomize=True, max_examples=100
@@ -26,7 +26,7 @@ def a_run() -> Callable[..., Run]:
             "run_id": "r1",
             "kind": "enqueued",
             "action": "jobs.work",
-            "args": "{}",
+            "args": Payload("{}"),
             "enqueued_at": ENQUEUED_MS,
             "due": ENQUEUED_MS,
         }

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from workpool.core.run import Run
-from workpool.verbs import look
-from workpool.verbs.relay import Hints
+from workpool.core.changes import Change
+from workpool.core.hints import Hints
+from workpool.core.run import Payload, Run
 
 MakeRun = Callable[..., Run]
 
@@ -48,13 +48,19 @@ CHANGES = [
 ]
 
 
+def called_for(*changes: tuple[Run | None, Run | None]) -> Hints:
+    hints = Hints()
+    for old, new in changes:
+        hints.add_change(Change(old=old, new=new))
+    return hints
+
+
 @pytest.mark.parametrize(("old", "new", "hint"), CHANGES)
 def test_a_change_calls_for_the_hint_of_the_relays_table(
     a_run: MakeRun, old: str, new: str, hint: str
 ) -> None:
     before, after = (None if STATES[it] is None else a_run(**STATES[it] or {}) for it in (old, new))
-    hints = Hints()
-    hints.add(before, after)
+    hints = called_for((before, after))
     assert hints == Hints(
         deliver=[after] if hint == "d" else [],
         start=[after] if hint in "sS" else [],
@@ -64,8 +70,7 @@ def test_a_change_calls_for_the_hint_of_the_relays_table(
 
 
 def test_the_execution_that_is_stopped_is_the_one_that_waited(a_run: MakeRun) -> None:
-    hints = Hints()
-    hints.add(a_run(kind="scheduled", execution="e1"), a_run(kind="canceled"))
+    hints = called_for((a_run(kind="scheduled", execution="e1"), a_run(kind="canceled")))
     assert [run.execution_name() for run in hints.stop] == ["e1"]
 
 
@@ -76,20 +81,18 @@ def test_objects_go_with_their_run_or_with_its_successor_of_the_same_id(
 ) -> None:
     if STATES[old] is None:
         return
-    at = {"args_at": "a", "context_at": "c", "return_value_at": "r"}
+    named = {"args": "a", "context": "c", "return_value": "r"}
+    at = {field: Payload(at=name) for field, name in named.items()}
     before = a_run(**(STATES[old] or {}), **at)
     after = None if STATES[new] is None else a_run(**STATES[new] or {})
-    hints = Hints()
-    hints.add(before, after)
+    hints = called_for((before, after))
     same = after is not None and after.enqueued_at == before.enqueued_at
     assert hints.delete == ([] if same else ["a", "c", "r"])
 
 
 def test_hints_of_one_batch_add_up_in_order(a_run: MakeRun) -> None:
     first, second = a_run(run_id="r1"), a_run(run_id="r2")
-    hints = Hints()
-    hints.add(None, first)
-    hints.add(None, second)
+    hints = called_for((None, first), (None, second))
     assert hints.deliver == [first, second]
 
 
@@ -121,4 +124,6 @@ def test_a_second_look_repeats_the_hint_that_the_state_calls_for(
 ) -> None:
     run = a_run(due=DUE, **fields)
     expected = Hints() if hint == "none" else Hints(**{hint: [run]})
-    assert look.hints(run, now_ms) == expected
+    hints = Hints()
+    hints.add_state(run, now_ms)
+    assert hints == expected

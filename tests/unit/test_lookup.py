@@ -18,7 +18,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Code]:
     """Drop a module into actions/ or completions/ of an otherwise empty functions/."""
 
     def forget() -> None:
-        lookup._decorated.cache_clear()
+        lookup.decorated.cache_clear()
         for name in [it for it in sys.modules if it.split(".")[0] in ("actions", "completions")]:
             del sys.modules[name]
 

@@ -32,7 +32,12 @@ def asked(**options: Any) -> Request:
 def test_a_request_needs_nothing_but_an_action() -> None:
     request = parse({"action": "jobs.work"})
     run = request.to_run(now_ms=NOW_MS)
-    assert (run.pool, run.action, run.args, run.kind) == ("default", "jobs.work", "{}", "enqueued")
+    assert (run.pool, run.action, run.args.text, run.kind) == (
+        "default",
+        "jobs.work",
+        "{}",
+        "enqueued",
+    )
     assert (run.enqueued_at, run.due, run.retries) == (NOW_MS, NOW_MS, 0)
     assert (run.initial_backoff_ms, run.base, run.max_retries) == (None, None, None)
     assert (run.on_complete, run.context, run.annotation, run.fairness_key) == (None,) * 4
@@ -59,9 +64,9 @@ def test_every_option_reaches_the_run() -> None:
             },
         }
     ).to_run(now_ms=NOW_MS)
-    assert (run.pool, run.action, run.args) == ("emails", "mail.send", '{"to":"ü"}')
+    assert (run.pool, run.action, run.args.text) == ("emails", "mail.send", '{"to":"ü"}')
     assert (run.initial_backoff_ms, run.base, run.max_retries) == (1000.5, 2.71, 0)
-    assert (run.on_complete, run.context) == ("mail.sent", '[null,{"a":1}]')
+    assert (run.on_complete, run.context.text) == ("mail.sent", '[null,{"a":1}]')
     assert (run.annotation, run.fairness_key) == ("order o1", "tenant-7")
     assert (run.kind, run.enqueued_at, run.due) == ("scheduled", NOW_MS, 1_790_000_006_000)
 

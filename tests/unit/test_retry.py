@@ -16,7 +16,7 @@ from workpool.core.retry import (
     next_due,
     printable,
 )
-from workpool.core.run import Run
+from workpool.core.run import Payload, Run
 
 MakeRun = Callable[..., Run]
 
@@ -105,10 +105,10 @@ def test_a_retry_is_never_early_and_always_at_a_later_whole_second(
         assert decided.due <= latest + 1000
 
 
-SUCCESS = Success('{"a":1}')
+SUCCESS = Success(Payload('{"a":1}'))
 FAILED = Failure("boom")
 FATAL = Failure("boom", retryable=False)
-SUCCEEDED = Finish(result="success", return_value='{"a":1}')
+SUCCEEDED = Finish(result="success", return_value=Payload('{"a":1}'))
 ENDS_FAILED = Finish(result="failed", error="boom")
 CANCELED = Finish(result="canceled")
 AGAIN = Reschedule(due=1_790_000_005_000, error="boom")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workpool.core.run import OPEN_SHARDS, Run, open_partition, run_key
+from workpool.core.run import OPEN_SHARDS, Payload, Run, open_partition, run_key
 from workpool.errors import UnknownShape
 
 MakeRun = Callable[..., Run]
@@ -51,7 +51,7 @@ FULL_RUN = Run(
     run_id="r1",
     kind="completed",
     action="mail.send",
-    args='{"to":"a@example.com"}',
+    args=Payload('{"to":"a@example.com"}'),
     enqueued_at=1_790_000_000_123,
     due=1_790_000_001_000,
     retries=2,
@@ -59,7 +59,7 @@ FULL_RUN = Run(
     base=2.71,
     max_retries=7,
     on_complete="mail.sent",
-    context="[1]",
+    context=Payload("[1]"),
     annotation="order o1",
     fairness_key="tenant-7",
     request="d1",
@@ -70,7 +70,7 @@ FULL_RUN = Run(
     lease=1_790_000_070_000,
     cancel_requested=True,
     result="success",
-    return_value="null",
+    return_value=Payload("null"),
     error="boom",
     finished_at=1_790_000_002_000,
     completion="parked",
@@ -94,14 +94,10 @@ LARGE_ITEM = {
 del LARGE_ITEM["returnValue"]
 LARGE_RUN = replace(
     FULL_RUN,
-    args=None,
-    context=None,
     error=None,
-    return_value=None,
-    args_at="emails/r1/w1-args",
-    context_at="emails/r1/w1-context",
-    return_value_at="emails/r1/c1-result",
-    return_value_bytes=16_000_000,
+    args=Payload(at="emails/r1/w1-args"),
+    context=Payload(at="emails/r1/w1-context"),
+    return_value=Payload(at="emails/r1/c1-result", size=16_000_000),
     large="yes",
 )
 LEAST_ITEM = {
@@ -142,6 +138,7 @@ def test_a_new_run_stores_only_what_it_has(a_run: MakeRun) -> None:
 
 TEXT = st.text(min_size=1, max_size=8)
 TIMES = st.integers(1, 4_102_444_800_000)
+PAYLOADS = st.builds(Payload, TEXT) | st.builds(Payload, at=TEXT, size=st.none() | TIMES)
 
 
 @given(
@@ -155,7 +152,7 @@ TIMES = st.integers(1, 4_102_444_800_000)
             "base": st.integers(1, 100) | st.floats(1, 1e9),
             "max_retries": st.integers(0, 1000),
             "on_complete": TEXT,
-            "context": TEXT,
+            "context": PAYLOADS,
             "annotation": TEXT,
             "fairness_key": TEXT,
             "open": TEXT,
@@ -164,7 +161,7 @@ TIMES = st.integers(1, 4_102_444_800_000)
             "lease": TIMES,
             "cancel_requested": st.booleans(),
             "result": st.sampled_from(["success", "failed", "canceled"]),
-            "return_value": TEXT,
+            "return_value": PAYLOADS,
             "error": TEXT,
             "finished_at": TIMES,
             "completion": st.sampled_from(["pending", "done", "parked"]),
@@ -263,7 +260,10 @@ def test_a_run_has_ended_when_it_is_completed_or_canceled(
 @pytest.mark.parametrize(
     ("fields", "outcome"),
     [
-        ({"result": "success", "return_value": "[1]"}, {"type": "success", "returnValue": "[1]"}),
+        (
+            {"result": "success", "return_value": Payload("[1]")},
+            {"type": "success"},  # Its value is read and added by who shows it.
+        ),
         ({"result": "failed", "error": "boom"}, {"type": "failed", "error": "boom"}),
         ({"result": "canceled"}, {"type": "canceled"}),
     ],

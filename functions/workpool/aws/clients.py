@@ -41,8 +41,9 @@ def patient(service: str, seconds: int) -> Any:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Tell a caller what AWS refused: Throttled for load, else Internal, without details."""
+def library_errors() -> Iterator[None]:
+    """What a caller of a verb sees of AWS's errors: Throttled for load, else Internal, without
+    details. Every verb that callers use is decorated with it."""
     try:
         yield
     except ClientError as error:

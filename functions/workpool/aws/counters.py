@@ -13,16 +13,16 @@ number and holds its last: a replay begins at the same change, and counts what i
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from workpool.aws import clients
+from workpool.aws import clients, pools
 from workpool.aws.environment import environment
-from workpool.core.run import Item, Run
+from workpool.core.changes import Change, deltas
+from workpool.core.run import Item
 
 LANES = 8
 """Rows that share a pool's number of pending runs, so that its writers do not wait in line."""
@@ -33,49 +33,15 @@ KEPT_SECONDS = 2 * 24 * 3600
 RECORDS = 40
 """Of one transaction, which takes a hundred rows."""
 
+WINDOW_ROWS = 60
+"""Rows into which a pool's window is cut; one is at least a second wide."""
+
 TRIES = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """A change of a run with its place in the stream."""
-
-    sequence: str
-    at_ms: int
-    old: Run | None
-    new: Run | None
-
-
-def deltas(old: Run | None, new: Run | None) -> Counter[str]:
-    """What one change adds to its pool's counters.
-
-    `executions` and `errors` are attempts that ended and that failed; `ended`, `failed` and
-    `duration_ms` are runs. A run canceled before it started is an ended one without an attempt.
-    """
-    found: Counter[str] = Counter()
-    if new is None:
-        return found
-    created = old is None or old.enqueued_at != new.enqueued_at
-    if created:
-        found["pending"] = 1
-        return found
-    assert old is not None
-    if old.kind == new.kind or old.ended:
-        return found
-    if old.kind == "running":
-        found["executions"] = 1
-        found["errors"] = int(new.result != "success")
-    if new.ended:
-        found["pending"] = -1
-        found["ended"] = 1
-        found["failed"] = int(new.result == "failed")
-        found["duration_ms"] = (new.finished_at or new.enqueued_at) - new.enqueued_at
-    return found
-
-
-def count(changes: Sequence[Counted], *, window_ms: Mapping[str, int]) -> None:
-    """Count a batch of changes, each once however often the batch comes. `window_ms`: the width
-    of a pool's window rows. Raises ClientError: then the batch comes again."""
+def count(changes: Sequence[Change]) -> None:
+    """Count a batch of changes, each once however often the batch comes. Raises ClientError: then
+    the batch comes again."""
     if not changes:
         return
     first = changes[0].sequence
@@ -85,7 +51,7 @@ def count(changes: Sequence[Counted], *, window_ms: Mapping[str, int]) -> None:
         if not left:
             return
         try:
-            _count(first, counted, left[:RECORDS], window_ms)
+            _count(first, counted, left[:RECORDS])
         except ClientError as error:  # The same batch is counted elsewhere, or a row is busy.
             if error.response["Error"]["Code"] != "TransactionCanceledException":
                 raise
@@ -95,24 +61,22 @@ def count(changes: Sequence[Counted], *, window_ms: Mapping[str, int]) -> None:
     raise RuntimeError("the counters stayed busy")
 
 
-def _count(
-    first: str, counted: str | None, changes: Sequence[Counted], window_ms: Mapping[str, int]
-) -> None:
+def _count(first: str, counted: str | None, changes: Sequence[Change]) -> None:
     lane = int(sha256(first.encode()).hexdigest()[:4], 16) % LANES
+    deployed = pools.pools()
     rows: dict[tuple[str, str], Counter[str]] = {}
-    for it in changes:
-        run = it.new or it.old
-        assert run is not None
-        width = window_ms.get(run.pool)
-        if width is None:  # The pool is no longer deployed.
+    for change in changes:
+        pool = deployed.get(change.run.pool)
+        if pool is None:  # It is no longer deployed.
             continue
-        found = deltas(it.old, it.new)
+        found = deltas(change)
         pending = found.pop("pending", 0)
         if pending:
-            rows.setdefault((_pk(run.pool), f"pending#{lane}"), Counter())["pending"] += pending
+            row = rows.setdefault((_pk(pool.name), f"pending#{lane}"), Counter())
+            row["pending"] += pending
         if found:
-            window = f"window#{it.at_ms // width * width:015d}"
-            row = rows.setdefault((_pk(run.pool), window), Counter())
+            window = _window_row(change.at_ms, pool)
+            row = rows.setdefault((_pk(pool.name), window), Counter())
             for name, value in found.items():
                 row[name] += value
     expires_at = changes[-1].at_ms // 1000 + KEPT_SECONDS
@@ -122,6 +86,16 @@ def _count(
             *(_add(pk, sk, row, expires_at) for (pk, sk), row in rows.items()),
         ]
     )
+
+
+def row_width_ms(window_ms: int) -> int:
+    """The width of the rows in which a window of this length is counted."""
+    return max(1000, window_ms // WINDOW_ROWS // 1000 * 1000)
+
+
+def _window_row(at_ms: int, pool: pools.Pool) -> str:
+    width = row_width_ms(pool.stats_window_ms)
+    return f"window#{at_ms // width * width:015d}"
 
 
 def _marker(first: str) -> str | None:
@@ -172,11 +146,11 @@ def pending(pool: str) -> int:
     return int(sum(_number(it, "pending") for it in _rows(pool, "pending#", "pending#~")))
 
 
-def window(pool: str, *, since_ms: int, width_ms: int) -> Counter[str]:
-    """The sums of the pool's window rows since then, bound inclusive."""
-    start = since_ms // width_ms * width_ms
+def window(pool: pools.Pool, now_ms: int) -> Counter[str]:
+    """The sums of the pool's window up to now, its oldest row counted whole."""
+    first = _window_row(now_ms - pool.stats_window_ms, pool)
     sums: Counter[str] = Counter()
-    for row in _rows(pool, f"window#{start:015d}", "window#~"):
+    for row in _rows(pool.name, first, "window#~"):
         for name in ("executions", "errors", "ended", "failed", "duration_ms"):
             sums[name] += _number(row, name)
     return sums

@@ -10,7 +10,7 @@ from workpool.aws import clients, pools
 from workpool.core import clock
 from workpool.core.request import MAX_DEPTH, is_too_deep
 from workpool.core.retry import Failure, Outcome, Success
-from workpool.core.run import Run
+from workpool.core.run import Payload, Run
 
 PREFIX = "lambda:"
 MARGIN_MS = 1000
@@ -31,7 +31,7 @@ def call(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
     if name not in pools.pool(run.pool).lambda_actions:
         return Failure(f"pool {run.pool!r} has no lambda action {name!r}")
     try:
-        timeout_ms = _timeout_ms(name, clock.now_ms() // TIMEOUT_KNOWN_MS)
+        timeout_ms = function_timeout_ms(name, clock.now_ms() // TIMEOUT_KNOWN_MS)
         if timeout_ms >= limit_ms:  # It could outlive this attempt, and run beside the next one.
             return Failure(
                 f"{name} may run for {timeout_ms / 1000:g} s, which must be below the pool's "
@@ -63,11 +63,11 @@ def _returned(text: str) -> Outcome:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         return Failure(f"the return value is no JSON: {error}", retryable=False)
-    return TOO_DEEP if is_too_deep(value) else Success(text)
+    return TOO_DEEP if is_too_deep(value) else Success(Payload(text))
 
 
 @lru_cache(256)
-def _timeout_ms(name: str, _when: int) -> int:
+def function_timeout_ms(name: str, _when: int) -> int:
     about = clients.client("lambda").get_function_configuration(FunctionName=name)
     return int(about["Timeout"]) * 1000
 

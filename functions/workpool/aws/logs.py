@@ -34,14 +34,14 @@ def _level() -> str:
 
 
 @cache
-def _user_logger() -> Logger:
+def user_logger() -> Logger:
     """User code's logger: of another name, so that its keys stay off the pool's own lines."""
     return Logger(service=f"{environment().stack}-user", level=_level(), json_serializer=_line)
 
 
 def for_run(run: Run) -> Logger:
     """The logger for user code, whose lines now name this run."""
-    user = _user_logger()
+    user = user_logger()
     user.clear_state()
     user.append_keys(runId=run.run_id, pool=run.pool, action=run.action)
     return user
@@ -56,7 +56,8 @@ def job_start(run: Run, policy: Policy) -> None:
         "onComplete": run.on_complete,
     }
     log("job-start", run, options=options)
-    _debug("job-args", run, arguments=run.args, context=run.context)
+    context = run.context.text if run.context else None
+    _debug("job-args", run, arguments=run.args.text, context=context)
 
 
 def job_retry(run: Run, to: Reschedule) -> None:
@@ -83,7 +84,8 @@ def job_end(run: Run) -> None:
         durationMs=(run.finished_at or 0) - run.enqueued_at,
         **error,
     )
-    _debug("job-result", run, returnValue=run.return_value)
+    value = run.return_value.text if run.return_value else None
+    _debug("job-result", run, returnValue=value)
 
 
 def log(event: str, run: Run | None = None, **fields: Any) -> None:
@@ -109,14 +111,14 @@ def _about(run: Run | None) -> dict[str, Any]:
 
 
 @cache
-def _always_logger() -> Logger:
+def always_logger() -> Logger:
     service = f"{environment().stack}-stats"
     return Logger(service=service, level="INFO", location=None, json_serializer=_line)
 
 
 def always(event: str, **fields: Any) -> None:
     """One event as one line, whatever the level: what was asked for by name."""
-    _always_logger().info(event, extra={"event": event, **fields})
+    always_logger().info(event, extra={"event": event, **fields})
 
 
 def failed(event: str, error: BaseException, **fields: Any) -> None:

@@ -15,8 +15,7 @@ from botocore.exceptions import ClientError
 
 from workpool.aws import clients, logs
 from workpool.aws.environment import environment
-from workpool.core.retry import Success
-from workpool.core.run import Run
+from workpool.core.run import Payload, Run
 from workpool.errors import PayloadLost, PayloadUnavailable
 
 REQUEST_BYTES = 2048
@@ -44,47 +43,51 @@ class Written(NamedTuple):
     at_ms: int
 
 
-def with_objects(run: Run) -> Run:
-    """The run as its item may carry it: large arguments and context written as objects that it
-    names. Raises AWSError; then the run must not be stored."""
+def store_request(run: Run) -> Run:
+    """The run as its item may carry it: large arguments and a large context are written as objects,
+    which it then names. Raises AWSError; then the run must not be stored."""
     large = {
-        field: text
-        for field, text in (("args", run.args), ("context", run.context))
-        if text is not None and len(text.encode()) > REQUEST_BYTES
+        field: payload.text.encode()
+        for field, payload in (("args", run.args), ("context", run.context))
+        if payload is not None and payload.text is not None and _is_large(payload)
     }
     if not large:
         return run
     writer = uuid4().hex
     changes: dict[str, Any] = {"large": "yes"}
-    for field, text in large.items():
-        changes |= {field: None, f"{field}_at": _put(run, f"{writer}-{field}", text.encode())}
+    for field, data in large.items():
+        changes[field] = Payload(at=_put(run, f"{writer}-{field}", data))
     return replace(run, **changes)
 
 
-def with_object(run: Run, success: Success) -> Success:
-    """A claimed run's success as the item may carry it: a large return value written as an object
-    of this claim. Raises AWSError."""
-    value = (success.return_value or "").encode()
-    if len(value) <= RESULT_BYTES:
-        return success
-    name = _put(run, f"{run.claim}-result", value)
-    return Success(return_value_at=name, return_value_bytes=len(value))
+def store_value(run: Run, value: Payload) -> Payload:
+    """The return value of a claimed run as its item may carry it: a large one is written as an
+    object of this claim. Raises AWSError."""
+    data = (value.text or "").encode()
+    if len(data) <= RESULT_BYTES:
+        return value
+    return Payload(at=_put(run, f"{run.claim}-result", data), size=len(data))
 
 
 def is_large(run: Run) -> bool:
-    """Whether `with_objects` would write any."""
-    texts = (run.args or "", run.context or "")
-    return any(len(text.encode()) > REQUEST_BYTES for text in texts)
+    """Whether `store_request` would write any object."""
+    return _is_large(run.args) or _is_large(run.context)
 
 
-def read(text: str | None, name: str | None) -> str | None:
-    """A payload's JSON, which the item holds or an object of that name.
+def _is_large(payload: Payload | None) -> bool:
+    text = None if payload is None else payload.text
+    return text is not None and len(text.encode()) > REQUEST_BYTES
+
+
+def read(payload: Payload | None) -> str | None:
+    """A payload's JSON, from the item or from the object that holds it; None for none.
 
     Raises PayloadLost if there is no such object, and PayloadUnavailable for what may pass:
     S3 is slow, or denies.
     """
-    if name is None:
-        return text
+    if payload is None or payload.at is None:
+        return None if payload is None else payload.text
+    name = payload.at
     try:
         answer = clients.client("s3").get_object(Bucket=environment().payloads_bucket, Key=name)
         return str(answer["Body"].read().decode())

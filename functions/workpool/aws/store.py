@@ -17,7 +17,7 @@ from workpool.aws import clients
 from workpool.aws.environment import environment
 from workpool.core import clock
 from workpool.core.retry import Finish, Reschedule
-from workpool.core.run import Item, Run, attribute, encode, open_partition
+from workpool.core.run import Item, Payload, Run, attribute, encode, open_partition
 
 
 class Refused(Exception):
@@ -100,16 +100,15 @@ def finish(
     execution that will be answered.
     """
     canceled = finish.result == "canceled"
+    value = finish.return_value or Payload()
     guard = " AND attribute_not_exists(#cancelRequested)" if finish.result == "failed" else ""
     return _transition(
         run.key,
         {
             "kind": "canceled" if canceled else "completed",
             "result": finish.result,
-            "return_value": finish.return_value,
-            "return_value_at": finish.return_value_at,
-            "return_value_bytes": finish.return_value_bytes,
-            "large": "yes" if finish.return_value_at is not None else None,
+            **value.fields("return_value"),
+            "large": "yes" if value.at is not None else None,
             "error": finish.error,
             "finished_at": finished_at,
             "execution": execution,
@@ -123,7 +122,6 @@ def finish(
             now.ended
             and (now.claim, now.result, now.finished_at) == (run.claim, finish.result, finished_at)
             and (now.return_value, now.error) == (finish.return_value, finish.error)
-            and now.return_value_at == finish.return_value_at
         ),
     )
 

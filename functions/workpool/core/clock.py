@@ -9,6 +9,16 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def monotonic() -> float:
+    """Seconds on a clock that is never set back: for measuring how long something takes."""
+    return time.monotonic()
+
+
+def sleep(seconds: float) -> None:
+    """Let time pass."""
+    time.sleep(seconds)
+
+
 def ceil_to_second(ms: float) -> int:
     """The first whole second not before `ms`: Step Functions' Wait drops milliseconds, and a
     timer must never fire early."""

@@ -64,6 +64,19 @@ def read(body: str) -> Message:
     return message
 
 
+def key_of(body: str) -> str:
+    """The run's key in a relay message, an event's detail, or a whole event: of any version, since
+    it only says which run to look at."""
+    try:
+        shape = json.loads(body)
+        key = shape["run"] if "run" in shape else shape["detail"]["run"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UnknownShape(f"names no run: {error!r}") from error
+    if not isinstance(key, str) or "#" not in key:
+        raise UnknownShape(f"not the key of a run: {key!r}")
+    return key
+
+
 class Verdict(Enum):
     """What a message may do; the table above."""
 

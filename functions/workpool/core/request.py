@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from workpool.core.clock import ceil_to_second
 from workpool.core.retry import MAX_BACKOFF_MS
-from workpool.core.run import Run, open_partition
+from workpool.core.run import Payload, Run, open_partition
 from workpool.errors import InvalidRequest, PayloadTooLarge
 
 MAX_AHEAD_MS = 364 * 24 * 3600 * 1000
@@ -108,14 +108,14 @@ class Request:
             run_id=run_id,
             kind="scheduled" if later else "enqueued",
             action=self.action,
-            args=self.args,
+            args=Payload(self.args),
             enqueued_at=now_ms,
             due=ceil_to_second(at) if later else now_ms,
             initial_backoff_ms=self.initial_backoff_ms,
             base=self.base,
             max_retries=self.max_retries,
             on_complete=self.on_complete,
-            context=self.context,
+            context=None if self.context is None else Payload(self.context),
             annotation=self.annotation,
             fairness_key=self.fairness_key,
             request=self.digest if keyed else None,

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from workpool.core.clock import ceil_to_second
-from workpool.core.run import Result, Run
+from workpool.core.run import Payload, Result, Run
 
 MAX_BACKOFF_MS = 30 * 24 * 3600 * 1000
 """30 days: no backoff is longer, whatever the options say."""
@@ -30,11 +30,9 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The action returned; the value as JSON text, or the object that holds it and its bytes."""
+    """The action returned this value."""
 
-    return_value: str | None = None
-    return_value_at: str | None = None
-    return_value_bytes: int | None = None
+    return_value: Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +51,7 @@ class Finish:
     """The run ends."""
 
     result: Result
-    return_value: str | None = None
-    return_value_at: str | None = None
-    return_value_bytes: int | None = None
+    return_value: Payload | None = None
     error: str | None = None
 
 
@@ -76,12 +72,7 @@ def decide(
     attempt too.
     """
     if isinstance(outcome, Success):
-        return Finish(
-            result="success",
-            return_value=outcome.return_value,
-            return_value_at=outcome.return_value_at,
-            return_value_bytes=outcome.return_value_bytes,
-        )
+        return Finish(result="success", return_value=outcome.return_value)
     error = printable(outcome.error)
     if run.cancel_requested:
         return Finish(result="canceled")
@@ -124,11 +115,3 @@ def with_attempt(run: Run, outcome: Outcome, *, now_ms: int) -> str:
 def printable(error: str) -> str:
     """An error text that every store and wire accepts: cut, and without lone surrogates."""
     return error[:MAX_ERROR_CHARACTERS].encode("utf-8", "replace").decode()
-
-
-def message_of(error: BaseException) -> str:
-    """Its text; its class's name if it has none, or cannot even be printed."""
-    try:
-        return str(error) or type(error).__name__
-    except Exception:
-        return type(error).__name__

@@ -23,6 +23,21 @@ Completion = Literal["pending", "done", "parked"]
 Item = dict[str, dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """JSON of a run: the text itself, or the object that holds it where the item has no room."""
+
+    text: str | None = None
+    at: str | None = None
+    """Name of the object."""
+    size: int | None = None
+    """Bytes of the object, where a reader needs to know them beforehand."""
+
+    def fields(self, name: str) -> dict[str, Any]:
+        """The item's fields of a payload of that name; None for what is absent."""
+        return {name: self.text, f"{name}_at": self.at, f"{name}_bytes": self.size}
+
+
 def run_key(pool: str, run_id: str) -> str:
     """The table's key. The pool comes first so that a caller's rights can be bound to a pool."""
     return f"{pool}#{run_id}"
@@ -51,9 +66,7 @@ class Run:
     v: int = VERSION
     kind: Kind
     action: str
-    args: str | None = None  # JSON
-    args_at: str | None = None
-    """Name of the object that holds the arguments, where they are too large for the item."""
+    args: Payload
     enqueued_at: int
     due: int
     """The attempt's number on the wire: enqueuedAt, the start time, or nextRun. Compared for
@@ -63,8 +76,7 @@ class Run:
     base: float | None = None
     max_retries: int | None = None
     on_complete: str | None = None
-    context: str | None = None  # JSON
-    context_at: str | None = None
+    context: Payload | None = None
     annotation: str | None = None
     fairness_key: str | None = None
     trace: str | None = None
@@ -84,9 +96,7 @@ class Run:
     lease: int | None = None
     cancel_requested: bool = False
     result: Result | None = None
-    return_value: str | None = None  # JSON
-    return_value_at: str | None = None
-    return_value_bytes: int | None = None  # of the object
+    return_value: Payload | None = None
     error: str | None = None
     finished_at: int | None = None
     completion: Completion | None = None
@@ -134,14 +144,13 @@ class Run:
     @property
     def objects(self) -> list[str]:
         """Names of the objects that hold its large payloads."""
-        names = (self.args_at, self.context_at, self.return_value_at)
-        return [name for name in names if name is not None]
+        payloads = (self.args, self.context, self.return_value)
+        return [it.at for it in payloads if it is not None and it.at is not None]
 
     def outcome(self) -> dict[str, Any]:
-        """The `result` that statuses and completion handlers see; its value still as JSON text, and
-        None while an object holds it."""
+        """The `result` that statuses and completion handlers see, but for the return value."""
         if self.result == "success":
-            return {"type": "success", "returnValue": self.return_value}
+            return {"type": "success"}
         if self.result == "failed":
             return {"type": "failed", "error": self.error}
         return {"type": "canceled"}
@@ -156,7 +165,10 @@ class Run:
         item: Item = {"run": {"S": self.key}}
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name not in _IN_KEY and (value != field.default or field.name in _ALWAYS):
+            if isinstance(value, Payload):
+                stored = value.fields(field.name)
+                item |= {attribute(it): encode(of) for it, of in stored.items() if of is not None}
+            elif field.name not in _IN_KEY and (value != field.default or field.name in _ALWAYS):
                 item[attribute(field.name)] = encode(value)
         return item
 
@@ -170,13 +182,16 @@ class Run:
         values: dict[str, Any] = {"pool": pool, "run_id": run_id}
         for field in fields(cls):
             stored = item.get(attribute(field.name))
-            if field.name not in _IN_KEY and stored is not None:
+            if field.name in _PAYLOADS:
+                values[field.name] = _payload(item, field.name)
+            elif field.name not in _IN_KEY and stored is not None:
                 values[field.name] = decode(stored)
         for name, kind in _REQUIRED.items():
             if not isinstance(values.get(name), kind):
                 raise UnknownShape(f"an item whose {attribute(name)} is {values.get(name)!r}")
-        if not isinstance(values.get("args_at", values.get("args")), str):
-            raise UnknownShape(f"an item whose args is {values.get('args')!r}")
+        args = values["args"]
+        if args is None or not isinstance(args.text if args.at is None else args.at, str):
+            raise UnknownShape(f"an item whose args is {args and args.text!r}")
         if not 0 <= values["due"] < YEAR_10000_MS:
             raise UnknownShape(f"an item that is due in no year of four digits: {values['due']}")
         if not separator:
@@ -186,7 +201,14 @@ class Run:
 
 _IN_KEY = frozenset({"pool", "run_id"})
 _ALWAYS = frozenset({"v", "retries"})
+_PAYLOADS = frozenset({"args", "context", "return_value"})
 _REQUIRED = {"kind": str, "action": str, "enqueued_at": int, "due": int}
+
+
+def _payload(item: Item, name: str) -> Payload | None:
+    stored = (item.get(attribute(field)) for field in Payload().fields(name))
+    text, at, size = (None if it is None else decode(it) for it in stored)
+    return None if text is None and at is None else Payload(text, at, size)
 
 
 def attribute(field: str) -> str:

@@ -4,19 +4,14 @@ Called by the consumer for each message, in the pool's slot that the message too
 return while the action still runs: a second one would start in the same slot.
 """
 
-import asyncio
-import inspect
 import json
-import os
 import random
-import threading
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from workpool import lookup
 from workpool.aws import clients, lambda_actions, logs, payloads, pools, retrier, store
-from workpool.context import ActionContext, about
+from workpool.context import ActionContext
 from workpool.core import clock
 from workpool.core.message import Message, Verdict, judge
 from workpool.core.request import MAX_RESULT_BYTES, is_too_deep
@@ -26,11 +21,11 @@ from workpool.core.retry import (
     Reschedule,
     Success,
     decide,
-    message_of,
     with_attempt,
 )
-from workpool.core.run import Run
+from workpool.core.run import Payload, Run
 from workpool.errors import NonRetryableError, PayloadLost, PayloadUnavailable
+from workpool.verbs import user_code, watchdog
 
 LOST = "worker lost: it crashed, ran out of memory or was ended at its deadline"
 
@@ -49,19 +44,20 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
         now = clock.now_ms()
         verdict = judge(run, message, now)
         if verdict is Verdict.BACK:
-            return _back(run, now)
+            return _back_in(run, now)
         try:
             if run is None or verdict in (Verdict.ENDED, Verdict.AGAIN, Verdict.STALE):
                 drop(run, message, verdict)
             elif verdict is Verdict.LOSE:
                 _settle(run, Failure(LOST), message)
             else:
-                args = _args(run)
-                lease = clock.now_ms() + remaining_ms()  # The arguments took their time.
+                args = _read_args(run)
+                # Reading may be slow: take the time again, so that the lease is not cut short.
+                lease = clock.now_ms() + remaining_ms()
                 claimed = store.claim(run, claim=uuid4().hex, lease=lease)
                 _perform(claimed, args, message, remaining_ms)
-        except PayloadUnavailable as unread:  # Nothing was claimed: no attempt is lost by it.
-            logs.log("arguments-unread", run, error=str(unread))
+        except PayloadUnavailable as error:  # Nothing is claimed yet: it costs no attempt.
+            logs.log("arguments-unread", run, error=str(error))
             return payloads.UNREAD_SECONDS
         except store.Refused as refused:  # It moved on meanwhile: judge again.
             run = refused.run
@@ -69,8 +65,8 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
             return None
 
 
-def _back(run: Run | None, now_ms: int) -> float:
-    """A copy of a message whose run is being worked on, or one that is early, comes back."""
+def _back_in(run: Run | None, now_ms: int) -> float:
+    """Seconds after which to look again at a run that is being worked on, or is not yet due."""
     logs.log("message-back", run)
     until = 0 if run is None else run.lease or run.due
     return max(1, (until - now_ms) / 1000)
@@ -88,92 +84,74 @@ def drop(run: Run | None, message: Message, verdict: Verdict) -> None:
         retrier.answer_ended(message.token, run)
 
 
-def _args(run: Run) -> str | PayloadLost:
-    """The arguments, read before the claim. Raises PayloadUnavailable for what may pass."""
+def _read_args(run: Run) -> str | PayloadLost:
+    """The arguments as JSON. Raises PayloadUnavailable for what may pass."""
     try:
-        return payloads.read(run.args, run.args_at) or "{}"
-    except PayloadLost as gone:
-        return gone
+        return payloads.read(run.args) or "{}"
+    except PayloadLost as lost:
+        return lost
 
 
 def _perform(
     run: Run, args: str | PayloadLost, message: Message, remaining_ms: Callable[[], int]
 ) -> None:
-    """Call the action under a watchdog, and write how it ended.
-
-    The watchdog writes a failed attempt when the time is up, and then ends the process, since
-    Python cannot end the action alone. Whichever of the two comes first writes; the other
-    never does.
-    """
+    """Call the action of a claimed run under the watchdog, and write how the attempt ended."""
     if run.retries == 0:
         logs.job_start(run, pools.policy(run))
     pool_limit_ms = pools.pool(run.pool).action_timeout_ms
     limit_ms = max(0, min(pool_limit_ms, remaining_ms() - MARGIN_MS))
     deadline = clock.now_ms() + limit_ms
-    written = threading.Lock()
 
-    def overrun() -> None:
-        if written.acquire(blocking=False):
-            try:
-                error = f"the action ran longer than its {limit_ms / 1000:g} s and was ended"
-                _settle(run, Failure(error), message)
-            finally:
-                os._exit(1)
-
-    watchdog = threading.Timer(limit_ms / 1000, overrun)
-    watchdog.daemon = True
-    watchdog.start()
-    try:
+    def act() -> Outcome:
         if isinstance(args, PayloadLost):
             outcome: Outcome = Failure(f"the arguments are lost: {args}", retryable=False)
         elif lambda_actions.is_remote(run.action):
             outcome = lambda_actions.call(run, args, limit_ms=limit_ms, pool_limit_ms=pool_limit_ms)
         else:
             outcome = _call(run, args, lambda: max(0, deadline - clock.now_ms()))
-        outcome = _carried(run, outcome)
-    finally:
-        watchdog.cancel()
-    if not written.acquire(blocking=False):
-        threading.Event().wait()  # The watchdog was first, and ends this process.
-    _settle(run, outcome, message)
+        return _store_value(run, outcome)
+
+    def overrun() -> None:
+        error = f"the action ran longer than its {limit_ms / 1000:g} s and was ended"
+        _settle(run, Failure(error), message)
+
+    _settle(run, watchdog.guard(act, limit_ms=limit_ms, overrun=overrun), message)
 
 
 def _call(run: Run, args: str, remaining_ms: Callable[[], int]) -> Outcome:
     """The action's outcome; nothing that it raises or returns gets past this."""
-    context = ActionContext(**about(run), remaining_ms=remaining_ms)
+    context = ActionContext(**user_code.context_fields(run), remaining_ms=remaining_ms)
     try:
-        value = lookup.find(run.action, "action")(context, json.loads(args))
-        if inspect.iscoroutine(value):
-            value = asyncio.run(value)
+        value = user_code.call(run.action, "action", context, json.loads(args))
     except NonRetryableError as error:
-        return Failure(message_of(error), retryable=False)
+        return Failure(user_code.error_text(error), retryable=False)
     except BaseException as error:  # SystemExit too: an action must not end the consumer.
         context.logger.warning("the action raised", exc_info=True)
-        return Failure(message_of(error))
-    return _returned(value)
+        return Failure(user_code.error_text(error))
+    return _success(value)
 
 
-def _returned(value: Any) -> Outcome:
+def _success(value: Any) -> Outcome:
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         return Failure(f"the return value is no JSON: {error}", retryable=False)
-    return lambda_actions.TOO_DEEP if is_too_deep(value) else Success(text)
+    return lambda_actions.TOO_DEEP if is_too_deep(value) else Success(Payload(text))
 
 
-def _carried(run: Run, outcome: Outcome) -> Outcome:
-    """The outcome, its value where its size belongs: in the item, in an object, or nowhere."""
+def _store_value(run: Run, outcome: Outcome) -> Outcome:
+    """The outcome, with its value stored where its size belongs: in the item or in an object."""
     if isinstance(outcome, Failure):
         return outcome
-    size = len((outcome.return_value or "").encode())
+    size = len((outcome.return_value.text or "").encode())
     if size > MAX_RESULT_BYTES:
         return Failure(
             f"the return value must be at most {MAX_RESULT_BYTES} bytes of JSON, got {size}",
             retryable=False,
         )
     try:
-        return payloads.with_object(run, outcome)
+        return Success(payloads.store_value(run, outcome.return_value))
     except clients.AWSError as error:
         return Failure(f"the return value could not be stored: {error}")
 

@@ -5,25 +5,23 @@ with the DynamoDB writes that it returned. A handler that raises is called again
 delays, its tries counted on the item, then parked for a person. The run's result never changes.
 """
 
-import asyncio
-import inspect
 import json
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from workpool import lookup
 from workpool.aws import logs, payloads, pools, store
-from workpool.context import CompletionContext, about
+from workpool.context import CompletionContext
 from workpool.core import clock
-from workpool.core.retry import message_of, printable
+from workpool.core.retry import printable
 from workpool.core.run import Run
 from workpool.errors import PayloadLost, PayloadUnavailable
+from workpool.verbs import user_code
 
 MAX_TRIES = 8
 """Calls of a handler that keeps raising before it is parked: about two minutes."""
 
-Told = tuple[str | None, str | None]
+Payloads = tuple[str | None, str | None]
 """Context and return value, as JSON; None for none."""
 
 DIED = "the handler's process died each time"
@@ -44,61 +42,55 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
     if run.completion_lease is not None and now < run.completion_lease:
         return (run.completion_lease - now) / 1000
     try:
-        told = _told(run)
-        now = clock.now_ms()  # That took its time.
+        read = _read_payloads(run)  # Before the lease: S3 denied or slow costs no try.
+        now = clock.now_ms()  # Reading may be slow: take the time again.
         leased = store.lease_completion(
             run, claim=uuid4().hex, now_ms=now, lease=now + remaining_ms()
         )
         if leased.completion_tries > MAX_TRIES:  # Each try before ended with its process.
             return _failed(leased, leased.completion_error or DIED)
-        if isinstance(told, PayloadLost):
-            _park(leased, f"what the handler is told is lost: {told}")
+        if isinstance(read, PayloadLost):
+            _park(leased, f"what the handler is told is lost: {read}")
             return None
-        return _call(leased, told)
-    except PayloadUnavailable as unread:  # Nothing was leased: no try is lost by it.
-        logs.log("completion-unread", run, error=str(unread))
+        return _call(leased, read)
+    except PayloadUnavailable as error:  # Nothing is leased yet: it costs no try.
+        logs.log("completion-unread", run, error=str(error))
         return payloads.UNREAD_SECONDS
     except store.Refused as refused:  # Another call holds the lease, or was faster.
         standing = refused.run
         return 1 if standing is not None and standing.completion == "pending" else None
 
 
-def _told(run: Run) -> Told | PayloadLost:
-    """What the handler gets, read before the lease. Raises PayloadUnavailable for what may
-    pass."""
+def _read_payloads(run: Run) -> Payloads | PayloadLost:
+    """Raises PayloadUnavailable for what may pass."""
     try:
-        return (
-            payloads.read(run.context, run.context_at),
-            payloads.read(run.return_value, run.return_value_at),
-        )
-    except PayloadLost as gone:
-        return gone
+        return payloads.read(run.context), payloads.read(run.return_value)
+    except PayloadLost as lost:
+        return lost
 
 
-def _call(run: Run, told: Told) -> float | None:
-    context = CompletionContext(**about(run))
+def _call(run: Run, read: Payloads) -> float | None:
+    """Call the handler of a leased run, and mark the completion together with its writes."""
+    ctx = CompletionContext(**user_code.context_fields(run))
     try:
-        writes = _handle(run, told, context)
+        writes = _handle(run, read, ctx)
         store.complete(run, expires_at=pools.expiry(run.pool, clock.now_ms()), writes=writes)
     except store.Refused:
         raise
     except BaseException as error:  # SystemExit too: a handler must not end the batch.
-        context.logger.warning("the completion handler failed", exc_info=True)
-        return _failed(run, printable(message_of(error)))
+        ctx.logger.warning("the completion handler failed", exc_info=True)
+        return _failed(run, printable(user_code.error_text(error)))
     logs.log("completion-done", run, tries=run.completion_tries)
     return None
 
 
-def _handle(run: Run, told: Told, ctx: CompletionContext) -> list[dict[str, Any]]:
-    """Call the handler. Answers the writes that it returned."""
-    handler = lookup.find(run.on_complete or "", "completion")
-    context, return_value = (None if text is None else json.loads(text) for text in told)
+def _handle(run: Run, read: Payloads, ctx: CompletionContext) -> list[dict[str, Any]]:
+    """The writes that the handler returns. Raises whatever it raises."""
+    context, return_value = (None if text is None else json.loads(text) for text in read)
     result = run.outcome()
     if run.result == "success":
         result["returnValue"] = return_value
-    value = handler(ctx, context, result)
-    if inspect.iscoroutine(value):
-        value = asyncio.run(value)
+    value = user_code.call(run.on_complete or "", "completion", ctx, context, result)
     if value is None:
         return []
     if not isinstance(value, list) or len(value) > MAX_WRITES:

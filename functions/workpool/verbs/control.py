@@ -1,51 +1,46 @@
-"""Operate a pool: pause, resume, change maxParallelism, cancel all. Writes the pool's row first,
-which is what should be, then makes it so; the sweeper repairs what was interrupted.
+"""Operate a pool: pause, resume, change maxParallelism. Writes the pool's row first, which is what
+should be, then makes it so; the sweeper repairs what was interrupted.
 """
 
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from workpool.aws import clients, concurrency, logs, open_runs, overrides, pools, queues
+from workpool.aws import concurrency, logs, overrides, pools, queues
+from workpool.aws.clients import library_errors
 from workpool.aws.environment import environment
-from workpool.core import clock
-from workpool.errors import InvalidRequest, UnknownShape
-from workpool.verbs.cancel import cancel
+from workpool.errors import InvalidRequest
 
 MAX_PARALLELISM = 1000
-CANCELS_AT_ONCE = 8
-CANCEL_PAGE = 100
-INDEX_FOLLOWS_MS = 60_000
-"""Long enough for the index to show every run that was created before."""
 
 
-def shown(pool: pools.Pool) -> dict[str, Any]:
+def describe(pool: pools.Pool) -> dict[str, Any]:
     """The pool as it is now."""
     row = overrides.read(pool.name)
     shape: dict[str, Any] = {
         "name": pool.name,
         "maxParallelism": row.limit(pool),
         "paused": row.paused,
-        "deadLetters": queues_depth(pool.name),
+        "deadLetters": _given_up(pool.name),
     }
     return shape if row.cancel_before is None else shape | {"cancelingBefore": row.cancel_before}
 
 
-def queues_depth(pool: str) -> int:
+def _given_up(pool: str) -> int:
     """Messages that were given up: in the dead-letter queue, or parked for a person."""
     return queues.depth(environment().dead_letter_queue(pool)) + queues.depth(
         environment().parked_queue(pool)
     )
 
 
+@library_errors()
 def list_pools() -> dict[str, Any]:
     """All pools."""
-    return {"pools": [shown(pool) for pool in pools.pools().values()]}
+    return {"pools": [describe(pool) for pool in pools.pools().values()]}
 
 
+@library_errors()
 def change(pool_name: str, body: Any) -> dict[str, Any]:
     """Change {"maxParallelism"?, "paused"?}; in force without a deploy until cdk.json's value
     changes. Answers the pool. Raises InvalidRequest, and then nothing changed."""
@@ -68,7 +63,7 @@ def change(pool_name: str, body: Any) -> dict[str, Any]:
             f"maxParallelism: AWS refused it: {error.response['Error'].get('Message')}"
         ) from error
     logs.log("pool-changed", pool=pool.name, changes=changes)
-    return shown(pool)
+    return describe(pool)
 
 
 def _checked(body: Any, pool: pools.Pool) -> dict[str, bool | int]:
@@ -114,47 +109,3 @@ def repair(pool: pools.Pool) -> bool:
     enforce(pool)
     logs.log("pool-repaired", pool=pool.name, maxParallelism=limit, paused=paused)
     return True
-
-
-def cancel_all(pool_name: str) -> dict[str, Any]:
-    """Cancel every open run created before now. The time stands in the pool's row until the walk
-    is through, so that an interruption costs nothing; the walk is begun at once."""
-    pool = pools.pool(pool_name)
-    overrides.update(pool.name, cancel_before=clock.now_ms())
-    clients.client("lambda").invoke(
-        FunctionName=f"{environment().stack}-sweeper",
-        InvocationType="Event",
-        Payload=json.dumps({"cancel": pool.name}),
-    )
-    return {"canceling": True}
-
-
-def _cancel(pool: str, run_id: str) -> None:
-    try:
-        cancel(pool, run_id)
-    except UnknownShape as error:  # Kept for the version that reads it; it holds up no other run.
-        logs.log("item-unreadable", error=str(error))
-
-
-def walk_cancel(pool: pools.Pool, *, in_time: Callable[[], bool]) -> int | None:
-    """Cancel what cancelAll asked for. Answers how many; None if nothing was asked. Begins anew
-    each time: what it canceled before leaves the index, or is passed by. A walk that began soon
-    after the call is not the last: the index follows the table a little later."""
-    before = overrides.read(pool.name).cancel_before
-    if before is None:
-        return None
-    last = clock.now_ms() >= before + INDEX_FOLLOWS_MS
-    count, after = 0, (0, "")
-    while in_time():
-        page = open_runs.open_keys(pool.name, after=after, limit=CANCEL_PAGE)
-        todo = [run_id for at, run_id in page if at < before]
-        with ThreadPoolExecutor(CANCELS_AT_ONCE) as together:
-            list(together.map(lambda run_id: _cancel(pool.name, run_id), todo))
-        count += len(todo)
-        if len(todo) < CANCEL_PAGE:
-            if last:
-                overrides.canceled(pool.name, before)
-            break
-        after = page[-1]
-    logs.log("cancel-all", pool=pool.name, before=before, canceled=count)
-    return count

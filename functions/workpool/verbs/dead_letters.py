@@ -4,12 +4,9 @@ A letter of a work queue is judged by the message table, token and all: where th
 act, it goes back to the consumer. A letter of any other hop names a run, and the run is looked at.
 """
 
-import json
-
 from workpool.aws import logs, queues, store
 from workpool.core import clock
-from workpool.core.message import Verdict, judge, read
-from workpool.errors import UnknownShape
+from workpool.core.message import Verdict, judge, key_of, read
 from workpool.verbs.attempt import drop
 from workpool.verbs.look import look
 
@@ -40,16 +37,3 @@ def from_elsewhere(body: str) -> None:
     key = key_of(body)
     look(key)
     logs.log("dead-letter", run=None, key=key)
-
-
-def key_of(body: str) -> str:
-    """The run's key in a relay message, an event's detail, or a whole event: of any version, since
-    it only says which run to look at."""
-    try:
-        shape = json.loads(body)
-        key = shape["run"] if "run" in shape else shape["detail"]["run"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UnknownShape(f"names no run: {error!r}") from error
-    if not isinstance(key, str) or "#" not in key:
-        raise UnknownShape(f"not the key of a run: {key!r}")
-    return key

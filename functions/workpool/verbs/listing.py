@@ -5,7 +5,8 @@ import binascii
 import json
 from typing import Any
 
-from workpool.aws import open_runs
+from workpool.aws import open_runs, pools
+from workpool.aws.clients import library_errors
 from workpool.core.run import YEAR_10000_MS, Run, run_key
 from workpool.errors import InvalidRequest
 from workpool.verbs.status import shown_many
@@ -16,11 +17,14 @@ PAGES = 10
 """Read for one answer: a rare kind among many runs may take more than one request."""
 
 
+@library_errors()
 def list_runs(
     pool: str, *, kind: str | None, limit: str | None, cursor: str | None
 ) -> dict[str, Any]:
     """{"runs": [status...], "cursor"?}: open runs, or those of one kind; `parked` are ended runs
-    whose completion is parked. Without a cursor in the answer there are no more."""
+    whose completion is parked. Without a cursor in the answer there are no more. Raises
+    UnknownPool, InvalidRequest."""
+    pools.pool(pool)
     if kind is not None and kind not in KINDS:
         raise InvalidRequest(f"kind must be of {', '.join(KINDS)}, got {kind[:60]!r}")
     wanted = _limit(limit)

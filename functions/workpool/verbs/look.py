@@ -7,34 +7,16 @@ dead letters.
 
 from workpool.aws import store
 from workpool.core import clock
-from workpool.core.run import Run
-from workpool.verbs.relay import Hints, send
+from workpool.core.hints import Hints
+from workpool.verbs.relay import send
 
 
 def look(key: str) -> None:
     """Repeat the hint. Raises RuntimeError if the service did not take it."""
     run = store.read(key)
-    if run is not None and send(hints(run, clock.now_ms())):
+    if run is None:
+        return
+    hints = Hints()
+    hints.add_state(run, clock.now_ms())
+    if send(hints):
         raise RuntimeError(f"the hint for {key} was not taken")
-
-
-def hints(run: Run, now_ms: int) -> Hints:
-    """What the state of a run calls for.
-
-    | The run is | Hint |
-    |---|---|
-    | enqueued; scheduled and due; running, lease over | a queue message |
-    | scheduled, not yet due | its Retrier execution (harmless when it waits already) |
-    | running, lease alive | none: its worker lives |
-    | ended, completion pending | an event |
-    | ended, nothing left to do | none |
-    """
-    found = Hints()
-    if run.kind == "scheduled" and now_ms < run.due:
-        found.start.append(run)
-    elif run.ended:
-        if run.completion == "pending":
-            found.announce.append(run)
-    elif run.kind != "running" or now_ms >= (run.lease or 0):
-        found.deliver.append(run)
-    return found

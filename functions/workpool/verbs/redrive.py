@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from workpool.aws import bus, logs, open_runs, store
+from workpool.aws import bus, logs, open_runs, pools, store
+from workpool.aws.clients import library_errors
 from workpool.core.request import is_run_id
 from workpool.core.run import Run, run_key
 from workpool.errors import InvalidRequest
@@ -14,9 +15,12 @@ MAX_RUNS = 1000
 """In one call; it may be repeated while it answers that many."""
 
 
+@library_errors()
 def redrive(pool: str, run_ids: Any = None) -> int:
     """Redrive these parked runs of the pool, or all. Answers how many were parked and are not
-    now. An event that the bus does not take is repeated by the sweeper."""
+    now. The sweeper repeats an event that the bus does not take. Raises UnknownPool,
+    InvalidRequest."""
+    pools.pool(pool)
     if run_ids is None:
         ids = [run_id for _, run_id in open_runs.open_keys(pool, parked=True, limit=MAX_RUNS)]
     else:

@@ -4,12 +4,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from workpool.aws import counters, logs, open_runs, pools
+from workpool.aws import counters, logs, metrics, open_runs, overrides, pools
+from workpool.aws.clients import library_errors
 from workpool.core import clock
 from workpool.core.run import Run, run_key
-
-WINDOWS = 60
-"""Rows that a pool's window is cut into; one is at least a second wide."""
 
 PAGE = 100
 LOOKED_AT = 3 * PAGE
@@ -22,31 +20,57 @@ PARKED_COUNTED = 100
 WEDGED_MS = 15 * 60 * 1000
 
 
+@library_errors()
 def stats(pool: str) -> dict[str, Any]:
     """The statistics of a deployed pool. Rates are 0 where there is nothing to divide by.
 
     `pending`: runs not yet ended; `oldestPending`: ms since the oldest was created;
     `recentExecutions`: attempts that ended in the window; `recentErrorRate`: those that failed;
     `recentPermanentFailureRate`: ended runs that failed; `recentJobAverageMs`: mean of finishedAt
-    - enqueuedAt; the window's edge is exact to a sixtieth of it, or a second.
+    - enqueuedAt; the window's edge is exact to a sixtieth of it, or a second. Raises UnknownPool.
     """
-    sums = _window(pool)
+    deployed, now = pools.pool(pool), clock.now_ms()
+    sums = counters.window(deployed, now)
     return {
         "pending": counters.pending(pool),
-        "oldestPending": oldest_pending_ms(pool, clock.now_ms()),
+        "oldestPending": oldest_pending_ms(pool, now),
         "recentExecutions": sums["executions"],
         "recentErrorRate": _rate(sums["errors"], sums["executions"]),
         "recentPermanentFailureRate": _rate(sums["failed"], sums["ended"]),
         "recentJobAverageMs": _rate(sums["duration_ms"], sums["ended"]),
-        "statsWindowMs": pools.pool(pool).stats_window_ms,
+        "statsWindowMs": deployed.stats_window_ms,
     }
 
 
 def log_stats(pool: str) -> dict[str, Any]:
-    """Log the statistics as one event, whatever the log level."""
+    """Log the statistics as one event, whatever the log level. Returns them."""
     found = stats(pool)
     logs.always("stats", pool=pool, **found)
     return found
+
+
+def publish(pool: str) -> None:
+    """Log the statistics, and publish them as metrics."""
+    found = log_stats(pool)
+    metrics.publish(
+        pool,
+        Pending=found["pending"],
+        OldestPending=found["oldestPending"],
+        Executions=found["recentExecutions"],
+        ErrorRate=found["recentErrorRate"],
+        PermanentFailureRate=found["recentPermanentFailureRate"],
+        JobAverageMs=found["recentJobAverageMs"],
+        Parked=parked(pool),
+        **due_metrics(pool, oldest_due_ms(pool)),
+    )
+
+
+def due_metrics(pool: str, oldest_due_ms: int) -> dict[str, int]:
+    """For how long the oldest run has been due, and whether the pool is wedged: a run has been due
+    for so long, and no attempt has ended in the window. In a paused pool nothing is due."""
+    due_ms = 0 if overrides.read(pool).paused else oldest_due_ms
+    wedged = due_ms > WEDGED_MS and not _window(pool)["executions"]
+    return {"OldestDue": due_ms, "Wedged": int(wedged)}
 
 
 def oldest_pending_ms(pool: str, now_ms: int) -> int:
@@ -65,12 +89,6 @@ def oldest_due_ms(pool: str) -> int:
     is due. One that is scheduled for later is not due."""
     now = clock.now_ms()
     return max((due_ms(run, now) for _, run in _oldest_open(pool) if run is not None), default=0)
-
-
-def wedged(pool: str, oldest_due_ms: int) -> bool:
-    """Whether a run has been due for so long, and no attempt has ended in the pool's window. Of a
-    paused pool nothing is due."""
-    return oldest_due_ms > WEDGED_MS and not _window(pool)["executions"]
 
 
 def due_ms(run: Run, now_ms: int) -> int:
@@ -97,15 +115,25 @@ def parked(pool: str) -> int:
     return len(open_runs.open_keys(pool, parked=True, limit=PARKED_COUNTED))
 
 
+def recount(pool: str, pending: int) -> None:
+    """Put the counter of pending runs right, if it went astray: a walk saw `pending` of them.
+
+    The counter follows the table a little later, and a walk takes a while. So a difference is put
+    right only when two walks in a row found the same one, and nothing was counted between them.
+    """
+    counted = counters.pending(pool)
+    drift = pending - counted
+    if drift == 0:
+        return
+    finding = f"{drift} beside {counted}, after {counters.newest_window(pool)}"
+    if counters.correct_pending(pool, drift, finding=finding):
+        logs.log("pending-corrected", pool=pool, counted=counted, by=drift)
+    else:
+        counters.note_drift(pool, finding)
+
+
 def _window(pool: str) -> Counter[str]:
-    """The sums of the pool's window, up to now."""
-    length = pools.pool(pool).stats_window_ms
-    return counters.window(pool, since_ms=clock.now_ms() - length, width_ms=width_ms(length))
-
-
-def width_ms(window_ms: int) -> int:
-    """The width of the rows that a window of this length is counted in."""
-    return max(1000, window_ms // WINDOWS // 1000 * 1000)
+    return counters.window(pools.pool(pool), clock.now_ms())
 
 
 def _rate(part: int, whole: int) -> float:

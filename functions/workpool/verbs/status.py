@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from workpool.aws import logs, open_runs, payloads, store
-from workpool.core.request import is_pool_name, is_run_id
-from workpool.core.run import Run, run_key
+from workpool.aws import logs, open_runs, payloads, pools, store
+from workpool.aws.clients import library_errors
+from workpool.core.request import is_run_id
+from workpool.core.run import Payload, Run, run_key
 from workpool.errors import Internal, InvalidRequest, PayloadLost, PayloadUnavailable
 
 MAX_IDS = 100
@@ -22,13 +23,20 @@ MAX_ANSWER_BYTES = 5_000_000
 values beyond this are shown as URLs, too."""
 
 
-def status(pool: str, run_id: str, *, include: Iterable[str] = ()) -> dict[str, Any]:
-    """The status of a run; `unknown` for an id that is malformed, foreign or forgotten."""
+@library_errors()
+def status(pool: str, run_id: str, *, include: Sequence[str] = ()) -> dict[str, Any]:
+    """The status of a run; `unknown` for an id that is malformed, foreign or forgotten. `include`:
+    any of args, context, attempts. Raises UnknownPool, InvalidRequest."""
+    for name in include:
+        if name not in INCLUDES:
+            raise InvalidRequest(f"include must be of {', '.join(INCLUDES)}, got {name[:60]!r}")
     return shown(find(pool, run_id), run_id, include=include)
 
 
+@library_errors()
 def status_many(pool: str, run_ids: Any) -> list[dict[str, Any]]:
-    """The statuses of up to 100 runs, in order."""
+    """The statuses of up to 100 runs, in order. Raises UnknownPool, InvalidRequest."""
+    pools.pool(pool)
     if not isinstance(run_ids, list) or not 1 <= len(run_ids) <= MAX_IDS:
         given = len(run_ids) if isinstance(run_ids, list) else type(run_ids).__name__
         raise InvalidRequest(f"runIds must be a list of 1 to {MAX_IDS} ids, got {given}")
@@ -41,32 +49,22 @@ def status_many(pool: str, run_ids: Any) -> list[dict[str, Any]]:
 
 
 def find(pool: str, run_id: str) -> Run | None:
-    """The run, if the pool and the id can name one at all."""
-    if not (is_pool_name(pool) and is_run_id(run_id)):
-        return None
-    return store.read(run_key(pool, run_id))
-
-
-def includes(text: str | None) -> Sequence[str]:
-    """The names in `?include=`. Raises InvalidRequest for one that there is not."""
-    names = [name for name in (text or "").split(",") if name]
-    for name in names:
-        if name not in INCLUDES:
-            raise InvalidRequest(f"include must be of {', '.join(INCLUDES)}, got {name[:60]!r}")
-    return names
+    """The run, if the id can name one at all. Raises UnknownPool."""
+    pools.pool(pool)
+    return store.read(run_key(pool, run_id)) if is_run_id(run_id) else None
 
 
 def shown_many(runs: Sequence[tuple[str, Run | None]]) -> list[dict[str, Any]]:
     """The statuses of runs by their ids, together within what one answer takes."""
-    if not any(run is not None and run.return_value_at is not None for _, run in runs):
+    if not any(_is_object(run) for _, run in runs):
         return [shown(run, run_id) for run_id, run in runs]
     with ThreadPoolExecutor(READS_AT_ONCE) as together:
         shapes = list(together.map(lambda it: shown(it[1], it[0]), runs))
     size = 0
     for shape, (_, run) in zip(shapes, runs, strict=True):
         its = _carried_bytes(shape)
-        if run is not None and run.return_value_at is not None and size + its > MAX_ANSWER_BYTES:
-            shape["result"] = _by_url(run.return_value_at)
+        if run is not None and _is_object(run) and size + its > MAX_ANSWER_BYTES:
+            shape["result"] = _result_by_url(run)
             its = _carried_bytes(shape)
         size += its
     return shapes
@@ -105,13 +103,9 @@ def shown(run: Run | None, run_id: str, *, include: Iterable[str] = ()) -> dict[
 
 
 def _included(run: Run, include: Iterable[str]) -> dict[str, Any]:
-    held = {
-        "args": (run.args, run.args_at),
-        "context": (run.context, run.context_at),
-        "attempts": (run.attempts or "[]", None),
-    }
+    held = {"args": run.args, "context": run.context, "attempts": Payload(run.attempts or "[]")}
     try:
-        return {name: json.loads(payloads.read(*held[name]) or "null") for name in include}
+        return {name: json.loads(payloads.read(held[name]) or "null") for name in include}
     except (PayloadLost, PayloadUnavailable) as error:
         raise Internal(f"run {run.run_id}: {error}") from error
 
@@ -119,18 +113,23 @@ def _included(run: Run, include: Iterable[str]) -> dict[str, Any]:
 def result(run: Run) -> dict[str, Any]:
     """An ended run's result: its value decoded, or where to read it."""
     outcome = run.outcome()
-    if run.return_value is not None:
-        outcome["returnValue"] = json.loads(run.return_value)
-    if run.return_value_at is None:
+    if run.result != "success":
         return outcome
-    if (run.return_value_bytes or 0) > MAX_SHOWN_BYTES:
-        return _by_url(run.return_value_at)
+    value = run.return_value
+    if value is not None and (value.size or 0) > MAX_SHOWN_BYTES:
+        return _result_by_url(run)
     try:
-        return outcome | {"returnValue": json.loads(payloads.read(None, run.return_value_at) or "")}
+        return outcome | {"returnValue": json.loads(payloads.read(value) or "null")}
     except (PayloadLost, PayloadUnavailable) as error:  # It must not hold up other statuses.
         logs.log("return-value-unread", run, error=str(error))
-        return _by_url(run.return_value_at)
+        return _result_by_url(run)
 
 
-def _by_url(name: str) -> dict[str, Any]:
-    return {"type": "success", "returnValueUrl": payloads.url(name)}
+def _is_object(run: Run | None) -> bool:
+    """Whether an object holds the run's return value."""
+    return run is not None and run.return_value is not None and run.return_value.at is not None
+
+
+def _result_by_url(run: Run) -> dict[str, Any]:
+    assert run.return_value is not None and run.return_value.at is not None
+    return {"type": "success", "returnValueUrl": payloads.url(run.return_value.at)}

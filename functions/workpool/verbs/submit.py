@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from workpool import lookup
-from workpool.aws import clients, lambda_actions, payloads, pools, store, trace
+from workpool.aws import lambda_actions, payloads, pools, store, trace
+from workpool.aws.clients import library_errors
 from workpool.core import clock
 from workpool.core.request import Request, parse
 from workpool.core.run import Run
@@ -27,6 +28,7 @@ MAX_RUNS = 1000
 AT_ONCE = 16
 
 
+@library_errors()
 def submit(body: Any, *, pool: str | None = None) -> dict[str, Any]:
     """Store the run of a request, or of each in {"runs": [...]}; of `pool`, where it is named
     elsewhere than in the request.
@@ -37,6 +39,10 @@ def submit(body: Any, *, pool: str | None = None) -> dict[str, Any]:
     Many: answers {"results"} in order, each such an answer or {"error"}. Raises InvalidRequest
     for a bad envelope.
     """
+    if pool is not None:
+        pools.pool(pool)
+        if not isinstance(body, dict):
+            raise InvalidRequest("the request must be a JSON object")
     if isinstance(body, dict) and "runs" in body:
         return {"results": _submit_many(_envelope(body), pool)}
     request, run = _asked(body, pool)
@@ -80,7 +86,7 @@ def _stored(request: Request, run: Run) -> dict[str, Any]:
     # A key that was seen needs no objects: those of its run stand, and only they are read.
     seen = store.read(run.key) if run.request is not None and payloads.is_large(run) else None
     try:
-        standing = seen or store.create(payloads.with_objects(run))
+        standing = seen or store.create(payloads.store_request(run))
     except store.Refused as refused:
         raise Internal("the run could not be stored") from refused
     if standing.request != run.request:
@@ -98,7 +104,7 @@ def _submit_many(bodies: Sequence[Any], pool: str | None) -> list[dict[str, Any]
 
     def submit_one(body: Any) -> dict[str, Any]:
         try:
-            with clients.told():
+            with library_errors():
                 return _stored(*_asked(body, pool))
         except WorkpoolError as error:
             return error.payload()

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from workpool.aws import clients, logs, open_runs, store
 from workpool.core import clock
+from workpool.core.hints import Hints
 from workpool.core.run import Item, Run
 from workpool.errors import UnknownShape
-from workpool.verbs.look import hints
-from workpool.verbs.relay import Hints, send
+from workpool.verbs.relay import send
 from workpool.verbs.stats import due_ms
 
 OVERDUE_MS = 15 * 60 * 1000
@@ -52,7 +52,7 @@ def sweep(*, remaining_ms: Callable[[], int], overdue_ms: int = OVERDUE_MS) -> S
             due = due_ms(run, clock.now_ms())
             oldest_due[run.pool] = max(due, oldest_due.get(run.pool, 0))
             if _note(run, overdue_ms):
-                overdue.extend(hints(run, clock.now_ms()))
+                overdue.add_state(run, clock.now_ms())
                 repeated[run.pool] += 1
         refused = send(overdue)
         for run in refused:  # It is noted as repeated: the next time is later, and it is counted.
