@@ -3,7 +3,7 @@ process and over HTTP is the same."""
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +16,7 @@ from handlers import api
 from tests.integration.test_api import event
 from workpool import IdempotentWorkpool, client
 from workpool._http import Http
+from workpool.core import clock
 from workpool.core.run import Payload, open_partition
 
 NOW = 1_790_000_000_000
@@ -294,3 +295,84 @@ def test_the_client_reads_and_logs_the_statistics(pool, capsys) -> None:
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     (line,) = (it for it in lines if it["event"] == "stats")
     assert line == {"event": "stats", "pool": "default", **found}
+
+
+VERBS: dict[str, Callable[[IdempotentWorkpool], Any]] = {
+    "run": lambda pool: pool.run("jobs.work"),
+    "run_batch": lambda pool: pool.run_batch([{"action": "jobs.work"}]),
+    "status": lambda pool: pool.status("r1"),
+    "status_batch": lambda pool: pool.status_batch(["r1"]),
+    "runs": lambda pool: list(pool.runs()),
+    "cancel": lambda pool: pool.cancel("r1"),
+    "cancel_all": lambda pool: pool.cancel_all(),
+    "stats": lambda pool: pool.stats(),
+    "pause": lambda pool: pool.pause(),
+    "redrive": lambda pool: pool.redrive(),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_client_refuses_a_pool_that_is_not_deployed(pool, verb: str) -> None:
+    pool.pool = "ghost"
+    with pytest.raises(workpool.UnknownPool, match="no pool 'ghost'; deployed are: default, other"):
+        VERBS[verb](pool)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda pool: pool.status("r1", include=["bogus"]),
+            "include must be of args, context, attempts, got 'bogus'",
+        ),
+        (
+            lambda pool: list(pool.runs("bogus")),
+            "kind must be of enqueued, scheduled, running, parked, got 'bogus'",
+        ),
+        (lambda pool: pool.redrive([]), "runIds must be a list of 1 to 1000 ids"),
+        (lambda pool: pool.run("jobs.work", base=0.5), "options.base must be >= 1, got 0.5"),
+    ],
+)
+def test_the_client_refuses_a_bad_request_with_the_same_words(pool, ask, message: str) -> None:
+    with pytest.raises(workpool.InvalidRequest) as caught:
+        ask(pool)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("verb", "operation"),
+    [
+        ("run", "put_item"),
+        ("status", "get_item"),
+        ("status_batch", "batch_get_item"),
+        ("runs", "query"),
+        ("cancel", "get_item"),
+        ("cancel_all", "update_item"),
+        ("stats", "query"),
+        ("pause", "put_function_concurrency"),
+        ("redrive", "query"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        ("ThrottlingException", workpool.Throttled),
+        ("AccessDeniedException", workpool.Internal),
+    ],
+)
+def test_the_client_raises_its_own_errors_for_what_aws_refuses(
+    world, pool, monkeypatch, verb: str, operation: str, refusal: str, error: type[Exception]
+) -> None:
+    monkeypatch.setattr(clock, "sleep", lambda seconds: None)
+    world.put(world.a_run())
+    world.refuse(operation, refusal, times=4)  # The client outside tries as often.
+    with pytest.raises(error, match=refusal):
+        VERBS[verb](pool)
+
+
+def test_inside_a_function_a_client_of_another_stack_is_refused(world) -> None:
+    assert IdempotentWorkpool("default", stack="Test", region="us-east-1").stats()["pending"] == 0
+    for other in ({"stack": "Another"}, {"profile": "me"}, {"region": "eu-west-1"}):
+        (name,) = other
+        with pytest.raises(workpool.InvalidRequest, match=f"{name} must be left out inside"):
+            IdempotentWorkpool("default", **other).stats()

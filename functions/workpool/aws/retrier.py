@@ -9,9 +9,10 @@ import json
 
 from botocore.exceptions import ClientError
 
-from workpool.aws import clients
+from workpool.aws import clients, logs
 from workpool.aws.environment import environment
 from workpool.core.clock import timestamp
+from workpool.core.message import Message, Verdict
 from workpool.core.run import VERSION, Run
 
 RETRY = "Workpool.Retry"
@@ -63,6 +64,18 @@ def answer_ended(token: str, run: Run | None) -> None:
 def answer_retry(token: str, due: int) -> None:
     """Have the execution wait for `due` and send the next attempt."""
     _answer("send_task_failure", taskToken=token, error=RETRY, cause=timestamp(due))
+
+
+def drop(run: Run | None, message: Message, verdict: Verdict) -> None:
+    """A message that may do nothing: its execution, if one waits, learns what to do."""
+    if verdict is Verdict.STALE:
+        logs.log("message-stale", run)
+    if message.token is None:
+        return
+    if verdict is Verdict.AGAIN and run is not None:
+        answer_retry(message.token, run.due)
+    else:
+        answer_ended(message.token, run)
 
 
 def _answer(operation: str, **parameters: str) -> None:

@@ -47,7 +47,7 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
             return _back_in(run, now)
         try:
             if run is None or verdict in (Verdict.ENDED, Verdict.AGAIN, Verdict.STALE):
-                drop(run, message, verdict)
+                retrier.drop(run, message, verdict)
             elif verdict is Verdict.LOSE:
                 _settle(run, Failure(LOST), message)
             else:
@@ -70,18 +70,6 @@ def _back_in(run: Run | None, now_ms: int) -> float:
     logs.log("message-back", run)
     until = 0 if run is None else run.lease or run.due
     return max(1, (until - now_ms) / 1000)
-
-
-def drop(run: Run | None, message: Message, verdict: Verdict) -> None:
-    """A message that may do nothing: its execution, if one waits, learns what to do."""
-    if verdict is Verdict.STALE:
-        logs.log("message-stale", run)
-    if message.token is None:
-        return
-    if verdict is Verdict.AGAIN and run is not None:
-        retrier.answer_retry(message.token, run.due)
-    else:
-        retrier.answer_ended(message.token, run)
 
 
 def _read_args(run: Run) -> str | PayloadLost:

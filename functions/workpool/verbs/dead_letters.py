@@ -4,10 +4,9 @@ A letter of a work queue is judged by the message table, token and all: where th
 act, it goes back to the consumer. A letter of any other hop names a run, and the run is looked at.
 """
 
-from workpool.aws import logs, queues, store
+from workpool.aws import logs, queues, retrier, store
 from workpool.core import clock
 from workpool.core.message import Verdict, judge, key_of, read
-from workpool.verbs.attempt import drop
 from workpool.verbs.look import look
 
 
@@ -24,7 +23,7 @@ def from_work_queue(pool: str, body: str) -> bool:
     if run is not None and verdict in (Verdict.LOSE, Verdict.CLAIM):
         queues.deliver_again(pool, body, run)
     else:
-        drop(run, message, verdict)
+        retrier.drop(run, message, verdict)
     logs.log("dead-letter", run, verdict=verdict.name)
     return True
 
