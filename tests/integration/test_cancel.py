@@ -16,6 +16,11 @@ ABOUT = {"runId": "r1", "pool": "default", "action": "jobs.work", "enqueuedAt": 
 OVER = {"finished_at": NOW + 5}
 
 
+@pytest.mark.promise(
+    "Status",
+    "A status is `enqueued`, `scheduled` with retries and nextRun, `running` "
+    "with retries, `completed`, `canceled` or `unknown`",
+)
 @pytest.mark.parametrize(
     ("state", "shown"),
     [
@@ -88,6 +93,9 @@ def test_a_status_shows_what_its_state_has(
     assert status("default", "r1") == ABOUT | shown
 
 
+@pytest.mark.promise(
+    "Status", "A malformed or foreign id is unknown and raises no exception, also in a cancel"
+)
 @pytest.mark.parametrize(
     ("pool", "run_id", "reads"),
     [
@@ -116,6 +124,7 @@ def test_a_malformed_or_foreign_id_is_unknown_and_a_malformed_one_is_not_even_re
     assert world.run("default#r1") == before
 
 
+@pytest.mark.promise("Status", "An ended run is unknown once its retention is over")
 def test_a_run_is_unknown_once_its_retention_is_over(world) -> None:
     world.put(world.a_run(kind="canceled", result="canceled", expires_at=NOW // 1000 + 1))
     assert status("default", "r1")["kind"] == "canceled"
@@ -124,6 +133,8 @@ def test_a_run_is_unknown_once_its_retention_is_over(world) -> None:
     assert cancel("default", "r1") == {"runId": "r1", "kind": "unknown"}
 
 
+@pytest.mark.promise("Cancel", "A canceled run that waits ends at once and never starts")
+@pytest.mark.promise("Cancel", "A canceled run is logged as canceled")
 @pytest.mark.parametrize(
     "state",
     [{}, {"kind": "scheduled", "due": NOW + 1000}, {"kind": "scheduled", "retries": 1}],
@@ -141,6 +152,7 @@ def test_what_has_not_started_ends_at_once(world, logged, state: dict[str, Any])
     assert [line["result"] for line in logged("job-end")] == ["canceled"]
 
 
+@pytest.mark.promise("Cancel", "A canceled run with a handler stays open until its handler is done")
 def test_a_canceled_run_with_a_completion_waits_for_it(world) -> None:
     world.put(world.a_run(on_complete="jobs.done"))
     assert cancel("default", "r1")["completion"] == "pending"
@@ -148,6 +160,7 @@ def test_a_canceled_run_with_a_completion_waits_for_it(world) -> None:
     assert (run.open, run.expires_at) == ("default#3", None)
 
 
+@pytest.mark.promise("Status", "A canceled run whose action still runs is shown as `running`")
 def test_what_runs_is_asked_and_reads_as_running(world, logged) -> None:
     world.put(world.a_run(**RUNNING))
     assert cancel("default", "r1") == ABOUT | {"kind": "running", "retries": 0}
@@ -155,6 +168,9 @@ def test_what_runs_is_asked_and_reads_as_running(world, logged) -> None:
     assert logged("job-end") == []
 
 
+@pytest.mark.promise(
+    "Cancel", "A cancel of an ended run changes nothing and answers the real status"
+)
 @pytest.mark.parametrize(
     "state",
     [
