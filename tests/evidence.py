@@ -48,14 +48,14 @@ PLACES = {
 }
 """Where the tests of a directory cause their faults, in the order of the page."""
 
-BEHAVIOUR = """\
+_BEHAVIOUR_HEAD = """\
 # Behaviour
 
 What the workpool promises, and the tests that show it. `make evidence` writes this page from the
 markers `@pytest.mark.promise(section, promise)` on the tests. Files are named from `tests/`.
 """
 
-FAULTS = """\
+_FAULTS_HEAD = """\
 # Faults
 
 The faults of [guarantees.md](../guarantees.md), and the tests that cause them. `make evidence`
@@ -88,11 +88,10 @@ class MarkedTest:
 
 @cache
 def marked_tests() -> tuple[MarkedTest, ...]:
-    """In the order of files and lines. Raises ValueError for a marker that nobody could find."""
-    files = sorted(TESTS.rglob("test_*.py"))
+    """All of them, in the order of files and lines. Raises ValueError for a misplaced marker."""
     return tuple(
         test
-        for path in files
+        for path in sorted(TESTS.rglob("test_*.py"))
         for test in in_source(path.read_text(), path.relative_to(TESTS).as_posix())
     )
 
@@ -115,7 +114,7 @@ def in_source(source: str, file: str) -> list[MarkedTest]:
         )
         for promise in promises:
             if len(promise) != 2 or promise[0] not in SECTIONS or not promise[1]:
-                raise ValueError(f"{test.id}: promise takes a section and a sentence: {promise}")
+                raise ValueError(f"{test.id}: {promise} is not one of SECTIONS and a sentence")
         if numbers and file.split("/")[0] not in PLACES:
             raise ValueError(f"{test.id}: only tests in {', '.join(PLACES)} cause faults")
         if promises or numbers:
@@ -126,7 +125,7 @@ def in_source(source: str, file: str) -> list[MarkedTest]:
 
 
 def _is_marker(node: ast.AST) -> bool:
-    """Whatever it is on."""
+    """Whatever it stands on."""
     return (
         isinstance(node, ast.Attribute)
         and node.attr in ("promise", "fault")
@@ -158,8 +157,8 @@ def fault_titles() -> dict[int, str]:
     return {int(number): title for number, title in headings}
 
 
-def behaviour_page() -> str:
-    lines = [BEHAVIOUR]
+def render_behaviour() -> str:
+    lines = [_BEHAVIOUR_HEAD]
     for section, its in promises().items():
         lines += [f"## {section}", ""]
         for promise, tests in its.items():
@@ -169,8 +168,8 @@ def behaviour_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def faults_page() -> str:
-    lines = [FAULTS]
+def render_faults() -> str:
+    lines = [_FAULTS_HEAD]
     for number, title in fault_titles().items():
         tests = [test for test in marked_tests() if number in test.faults]
         lines += [f"## {number}. {title}", ""]
@@ -180,17 +179,18 @@ def faults_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-PAGES = {
-    DOCS / "evidence" / "behaviour.md": behaviour_page,
-    DOCS / "evidence" / "faults.md": faults_page,
-}
+BEHAVIOUR = DOCS / "evidence" / "behaviour.md"
+FAULTS = DOCS / "evidence" / "faults.md"
+RENDERED_BY = {BEHAVIOUR: render_behaviour, FAULTS: render_faults}
 
 
-def is_up_to_date(page: Path) -> bool:
-    return page.is_file() and page.read_text() == PAGES[page]()
+def check(page: Path) -> None:
+    assert page.read_text() == RENDERED_BY[page](), (
+        f"{page.name} is out of date: run `make evidence`"
+    )
 
 
 if __name__ == "__main__":
-    for page, text_of in PAGES.items():
+    for page, render in RENDERED_BY.items():
         page.parent.mkdir(exist_ok=True)
-        page.write_text(text_of())
+        page.write_text(render())

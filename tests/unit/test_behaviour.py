@@ -19,7 +19,7 @@ def promised(section: str) -> str:
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert evidence.is_up_to_date(evidence.DOCS / "evidence" / "behaviour.md"), "make evidence"
+    evidence.check(evidence.BEHAVIOUR)
 
 
 def test_every_section_has_promises() -> None:
