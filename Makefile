@@ -14,7 +14,7 @@ export JSII_RUNTIME_PACKAGE_CACHE_ROOT = $(CURDIR)/.local/jsii
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION = 20
 export NODE_NO_WARNINGS = 1
 
-.PHONY: help demo chaos up down test check packages clean
+.PHONY: help demo chaos up down test check evidence packages clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: $(READY) ## lint, format, types, template
 	$(BIN)/python -m local packages
 	$(TOOLS) cdk synth --quiet --no-notices --output $(SYNTH)
 	$(TOOLS) cfn-lint $(SYNTH)/*.template.json
+
+evidence: $(READY) ## write docs/evidence: which tests show each promise and cause each fault
+	@$(BIN)/python -m tests.evidence
 
 packages: $(READY) ## bring functions/requirements.txt up to date for `cdk deploy`
 	@$(BIN)/python -m local packages

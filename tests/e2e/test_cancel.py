@@ -62,6 +62,7 @@ def test_a_run_waiting_for_its_retry_is_never_retried(stack, ledger):
     assert len(ledger.times(run_id, "start")) == 1
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize(("failures", "result"), [(0, "success"), (9, "canceled")])
 def test_a_running_run_is_not_interrupted(stack, ledger, failures, result):
     """Its success stands; its failure becomes a cancel, whatever retries are left."""
@@ -81,6 +82,7 @@ def test_a_running_run_is_not_interrupted(stack, ledger, failures, result):
     assert len(ledger.times(run_id, "start")) == 1
 
 
+@pytest.mark.fault(19)
 def test_canceling_an_ended_or_unknown_run_changes_nothing(stack, ledger):
     run_id = stack.submit({"action": "probe.work", "options": OPTIONS})["runId"]
     before = stack.wait("default", run_id, until=lambda it: it.get("completion") == "done")

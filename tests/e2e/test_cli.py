@@ -30,6 +30,13 @@ def waiting(workpool) -> str:
     return workpool("run", "probe.work", *LATER).out.strip()
 
 
+@pytest.mark.promise(
+    "The command workpool", "`workpool run` passes every option on and prints the run id"
+)
+@pytest.mark.promise(
+    "The command workpool",
+    "`workpool run` reads JSON from an argument, from `@file` or from standard input",
+)
 def test_run_prints_the_id_of_a_run_that_every_option_reaches(workpool, stack, tmp_path):
     (tmp_path / "args.json").write_text('{"n": 1}')
     ran = workpool(
@@ -54,6 +61,18 @@ def test_run_prints_the_id_of_a_run_that_every_option_reaches(workpool, stack, t
     assert workpool("cancel", ran.json["runId"]).code == 0
 
 
+@pytest.mark.promise(
+    "The command workpool",
+    "`workpool run` reads JSON from an argument, from `@file` or from standard input",
+)
+@pytest.mark.promise(
+    "The command workpool", "`workpool run --wait` tells by its exit code how the run ended"
+)
+@pytest.mark.promise(
+    "The command workpool",
+    "`workpool wait` exits with 0 for success, 3 if a run did "
+    "not succeed, and 4 when the time is up",
+)
 def test_run_and_wait_tell_by_their_exit_code_how_the_run_ended(workpool):
     good = workpool("run", "probe.work", "-", "--wait", "--json", stdin='{"failures": 1}')
     assert good.code == 0
@@ -68,6 +87,11 @@ def test_run_and_wait_tell_by_their_exit_code_how_the_run_ended(workpool):
     assert workpool("wait", ids[0], "--json").json == good.json
 
 
+@pytest.mark.promise(
+    "The command workpool",
+    "`workpool wait` exits with 0 for success, 3 if a run did "
+    "not succeed, and 4 when the time is up",
+)
 def test_wait_gives_up_with_a_code_of_its_own(workpool, waiting):
     ran = workpool("wait", waiting, "--timeout", "500ms", "--json")
     assert (ran.code, ran.out) == (4, "")
@@ -76,6 +100,10 @@ def test_wait_gives_up_with_a_code_of_its_own(workpool, waiting):
     workpool("cancel", waiting)
 
 
+@pytest.mark.promise(
+    "The command workpool",
+    "`workpool run --batch` submits many requests, as a JSON array or one per line",
+)
 def test_a_batch_prints_an_id_a_line_and_what_was_refused(workpool, tmp_path):
     path = tmp_path / "runs.jsonl"
     good = '{"action": "probe.gently"}'
@@ -89,6 +117,9 @@ def test_a_batch_prints_an_id_a_line_and_what_was_refused(workpool, tmp_path):
     assert "1 of 2 refused, first 2: no action 'x.y'" in ran.err
 
 
+@pytest.mark.promise(
+    "The command workpool", "`workpool status` shows one run or many, and what `--include` asks for"
+)
 def test_status_shows_one_run_or_many_and_what_is_asked_for(workpool, waiting):
     one = workpool("status", waiting, "--json", "--include", "args,attempts")
     assert one.code == 0
@@ -102,12 +133,19 @@ def test_status_shows_one_run_or_many_and_what_is_asked_for(workpool, waiting):
     workpool("cancel", waiting)
 
 
+@pytest.mark.promise(
+    "The command workpool", "`workpool cancel` cancels a run and shows the status after it"
+)
 def test_cancel_answers_the_status_after_it(workpool, waiting):
     ran = workpool("cancel", waiting, "--json")
     assert (ran.code, ran.json["kind"]) == (0, "canceled")
     assert ran.json["result"] == {"type": "canceled"}
 
 
+@pytest.mark.promise(
+    "The command workpool",
+    "`workpool runs` lists the open runs, and `workpool cancel-all` cancels them",
+)
 def test_runs_are_listed_and_all_of_them_canceled(workpool, waiting):
     listed = workpool("runs", "--json", "--kind", "scheduled", "--limit", "0")
     assert waiting in [it["runId"] for it in listed.json["runs"]]
@@ -119,6 +157,7 @@ def test_runs_are_listed_and_all_of_them_canceled(workpool, waiting):
     assert workpool("cancel-all", "--json").json == {"canceling": True}
 
 
+@pytest.mark.promise("The command workpool", "`workpool stats` shows the statistics of the API")
 def test_stats_are_those_of_the_api(workpool, stack):
     ran = workpool("stats", "--json")
     assert ran.code == 0
@@ -126,6 +165,11 @@ def test_stats_are_those_of_the_api(workpool, stack):
     assert "pending" in workpool("stats").out
 
 
+@pytest.mark.promise(
+    "The command workpool",
+    "`workpool pools` lists the pools; `workpool pause`, `workpool "
+    "resume` and `workpool scale` change one",
+)
 def test_a_pool_is_paused_resumed_and_scaled(workpool):
     paused = workpool("pause", "--json").json
     paused.pop("cancelingBefore", None)  # For a minute after the test above.
@@ -138,12 +182,18 @@ def test_a_pool_is_paused_resumed_and_scaled(workpool):
     assert workpool("scale", "2").code == 0
 
 
+@pytest.mark.promise(
+    "The command workpool", "`workpool redrive` redrives parked completions and says how many"
+)
 def test_redrive_says_how_many(workpool):
     ran = workpool("redrive", "--json")
     assert (ran.code, ran.json) == (0, {"redriving": 0})
     assert workpool("redrive", "r1", "-", "--json", stdin="r2\n").json == {"redriving": 0}
 
 
+@pytest.mark.promise(
+    "The command workpool", "`workpool tail` prints lines or JSON, and saves a picture"
+)
 def test_tail_prints_a_line_or_an_object_a_look_and_saves_a_picture(workpool, waiting, tmp_path):
     picture = tmp_path / "tail.svg"
     looked = ("tail", "--looks", "2", "--interval", "0.2")
@@ -157,6 +207,10 @@ def test_tail_prints_a_line_or_an_object_a_look_and_saves_a_picture(workpool, wa
     workpool("cancel", waiting)
 
 
+@pytest.mark.promise(
+    "The command workpool",
+    "On a terminal, `workpool tail` is live until Ctrl-C, and then exits with 130",
+)
 def test_on_a_terminal_tail_is_live_until_ctrl_c(workpool):
     master, terminal = pty.openpty()
     with subprocess.Popen(
@@ -185,6 +239,10 @@ def test_on_a_terminal_tail_is_live_until_ctrl_c(workpool):
     assert b"Traceback" not in seen
 
 
+@pytest.mark.promise("The command workpool", "An error is one line that says what to do")
+@pytest.mark.promise(
+    "The command workpool", "The exit code is 1 for a refused request and 2 for a mistyped command"
+)
 @pytest.mark.parametrize(
     ("typed", "code", "told"),
     [
@@ -209,6 +267,7 @@ def test_an_error_is_one_line_that_says_what_to_do(workpool, typed, code, told):
     assert told in ran.err
 
 
+@pytest.mark.promise("The command workpool", "An error is one line that says what to do")
 def test_a_stack_that_does_not_answer_is_named(workpool):
     ran = workpool("stats", "--json", WORKPOOL_API_URL="http://127.0.0.1:1")
     assert ran.code == 1
@@ -217,6 +276,7 @@ def test_a_stack_that_does_not_answer_is_named(workpool):
     assert error["message"].startswith("http://127.0.0.1:1 did not answer")
 
 
+@pytest.mark.promise("The command workpool", "An error is one line that says what to do")
 def test_without_credentials_it_says_so(workpool):
     nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "HOME": "/nonexistent"}
     ran = workpool("stats", **nobody)
@@ -224,6 +284,9 @@ def test_without_credentials_it_says_so(workpool):
     assert ran.err.startswith("workpool: no AWS credentials: give --profile")
 
 
+@pytest.mark.promise(
+    "The command workpool", "`--stack`, `--profile` and `--region` find the deployment as on AWS"
+)
 def test_a_profile_and_a_stack_find_the_deployment_as_on_aws(workpool, stack, tmp_path):
     """By the parameter, whatever the environment says; the emulator's own name for its API does
     not resolve everywhere, so that it may be found and not reached."""
@@ -238,12 +301,14 @@ def test_a_profile_and_a_stack_find_the_deployment_as_on_aws(workpool, stack, tm
     assert ran.code == 0 or "execute-api.localhost" in ran.err
 
 
+@pytest.mark.promise("The command workpool", "The help shows the options and the exit codes")
 def test_without_a_command_it_shows_its_help(workpool):
     ran = workpool.plainly()
     assert (ran.code, ran.err) == (0, "")
     assert "Exit codes: 0 done" in ran.out and "130 Ctrl-C" in ran.out
 
 
+@pytest.mark.promise("The command workpool", "The shell completes commands and pools")
 def test_the_shell_completes_commands_and_pools(workpool):
     def completed(typed: str) -> str:
         return workpool.plainly(

@@ -9,6 +9,7 @@ from workpool.core.message import Message
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.fault(4)
 def test_an_action_that_outlives_its_deadline_is_a_failed_attempt(stack, ledger):
     run_id = stack.submit({"action": "probe.overrun", "options": {"onComplete": "probe.settled"}})[
         "runId"
@@ -21,6 +22,7 @@ def test_an_action_that_outlives_its_deadline_is_a_failed_attempt(stack, ledger)
     assert ledger.completions(run_id) == 1
 
 
+@pytest.mark.fault(5)
 def test_a_message_sent_five_times_more_does_nothing_more(stack, ledger):
     run_id = stack.submit(
         {
@@ -42,6 +44,7 @@ def test_a_message_sent_five_times_more_does_nothing_more(stack, ledger):
     assert ledger.completions(run_id) == 1
 
 
+@pytest.mark.fault(13)
 def test_an_ended_event_sent_three_times_more_does_nothing_more(stack, ledger):
     run_id = stack.submit({"action": "probe.work", "options": {"onComplete": "probe.settled"}})[
         "runId"
@@ -73,6 +76,7 @@ def test_an_ended_event_sent_three_times_more_does_nothing_more(stack, ledger):
     assert ledger.completions(run_id) == 1
 
 
+@pytest.mark.fault(8)
 def test_a_poison_message_is_set_aside_at_once(stack):
     queue = stack.outputs["TwoQueueUrl"]
     sqs = stack.client("sqs")
@@ -87,6 +91,7 @@ def test_a_poison_message_is_set_aside_at_once(stack):
 # over, more than a minute later: both were submitted when the session began (conftest.py).
 
 
+@pytest.mark.fault(1)
 def test_a_killed_consumer_is_a_failed_attempt_and_the_run_ends(stack, ledger, early):
     ended = stack.wait(
         "default", early["crash"], timeout=120, until=lambda it: it.get("completion") == "done"
@@ -97,6 +102,7 @@ def test_a_killed_consumer_is_a_failed_attempt_and_the_run_ends(stack, ledger, e
     assert ledger.completions(early["crash"]) == 1
 
 
+@pytest.mark.fault(16)
 def test_a_killed_handler_runs_again_and_its_writes_count_once(stack, ledger, early):
     stack.wait(
         "default", early["handler"], timeout=120, until=lambda it: it.get("completion") == "done"

@@ -125,6 +125,7 @@ def test_a_handler_that_raises_is_called_again_until_it_does_not(stack, ledger):
     assert ledger.what(run_id) == ["called", "called", "called"]
 
 
+@pytest.mark.fault(20)
 def test_an_idempotency_key_names_one_run(stack):
     request = {"action": "probe.work", "options": {"idempotencyKey": "order-1"}}
     first = stack.submit(request)

@@ -44,6 +44,12 @@ def swept(stack, **event):
     assert "FunctionError" not in answer
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "50 runs complete with arguments and contexts of 1,000,000 "
+    "bytes and return values of 16,000,000 bytes",
+)
+@pytest.mark.fault(22)
 def test_the_largest_payloads_complete_and_are_gone_when_their_runs_are_forgotten(
     stack, pool, ledger
 ):
@@ -72,6 +78,11 @@ def test_the_largest_payloads_complete_and_are_gone_when_their_runs_are_forgotte
     stack.until(lambda: objects(stack), lambda left: left == {})
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "A payload one byte above its limit is refused, or fails its run, and leaves nothing behind",
+)
+@pytest.mark.fault(22)
 def test_one_byte_more_is_refused_or_fails_and_leaves_nothing(stack, pool):
     before = stack.count_runs()
     for request in (
@@ -93,6 +104,9 @@ def test_one_byte_more_is_refused_or_fails_and_leaves_nothing(stack, pool):
     assert objects(stack) == {}
 
 
+@pytest.mark.promise(
+    "Large payloads", "A healthy run with payloads of a kilobyte makes no request to S3"
+)
 def test_small_runs_leave_nothing_in_the_bucket_and_orphans_are_collected(stack, pool):
     bucket = stack.outputs["PayloadsBucketName"]
     small = pool.run("probe.swell", of_bytes(1000, bytes=1000))

@@ -47,6 +47,7 @@ BAD = [
 ]
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize(("request_", "status", "code", "message"), BAD)
 def test_a_bad_request_is_refused_by_name_and_stores_nothing(
     stack, request_, status, code, message
@@ -77,6 +78,8 @@ def run_of(args):
     return b'{"action": "probe.work", "args": ' + args + b"}"
 
 
+@pytest.mark.promise("Options", "JSON that is nested deeper than 200 is refused")
+@pytest.mark.promise("Options", "A body of more than 6 MB is refused with size and limit")
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
@@ -106,6 +109,7 @@ def test_arguments_that_no_run_carries_are_refused_and_nothing_is_stored(
     assert stack.count_runs() == before
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize(
     ("method", "path"),
     [

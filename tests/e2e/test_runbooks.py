@@ -36,6 +36,9 @@ def run_id(stack):
     environment.undo()
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing", "The commands in a runbook run as they are written"
+)
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_a_runbooks_commands_run_as_they_stand_there(stack, commands, run_id, block):
     script = block.replace("Workpool-", f"{stack.name}-").replace("RUN_ID", run_id)

@@ -20,6 +20,7 @@ def test_a_pool_of_two_runs_two_at_once_and_no_more(stack, ledger):
     assert 3900 <= took <= 6000
 
 
+@pytest.mark.promise("Retries", "Ready runs start in about the order in which they became ready")
 def test_a_pool_of_one_runs_one_after_the_other(stack, ledger):
     run_ids = [
         stack.submit({"pool": "one", "action": "probe.work", "args": {"seconds": 0.3}})["runId"]
@@ -31,6 +32,7 @@ def test_a_pool_of_one_runs_one_after_the_other(stack, ledger):
     assert ledger.most_at_once(spans) == 1
 
 
+@pytest.mark.promise("Retries", "A run that waits for its retry holds no slot")
 def test_runs_that_back_off_take_no_slot(stack, ledger):
     backing_off = [
         stack.submit(

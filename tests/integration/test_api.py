@@ -75,12 +75,18 @@ def call(lambda_context):
     return of
 
 
+@pytest.mark.promise(
+    "HTTP API", "`POST /pools/{pool}/runs` accepts a run for the pool that the path names"
+)
 def test_a_posted_run_is_accepted(world, call) -> None:
     status, shape = call("POST", "/pools/default/runs", '{"action": "jobs.work", "args": {"n": 1}}')
     assert (status, list(shape)) == (202, ["runId"])
     assert world.run(f"default#{shape['runId']}").args.text == '{"n":1}'
 
 
+@pytest.mark.promise(
+    "HTTP API", "`POST /pools/{pool}/runs` accepts a run for the pool that the path names"
+)
 def test_the_path_names_the_pool(world, call) -> None:
     status, shape = call("POST", "/pools/other/runs", '{"action": "jobs.work"}')
     assert status == 202
@@ -103,6 +109,9 @@ def test_a_body_in_base64_is_read(world, call) -> None:
     assert world.run(f"default#{shape['runId']}").args.text == '{"a":"ü"}'
 
 
+@pytest.mark.promise(
+    "HTTP API", "A refused request is answered with the reason, and nothing is stored"
+)
 @pytest.mark.parametrize(
     ("body", "code", "message"),
     [
@@ -153,6 +162,7 @@ def test_a_body_that_is_no_base64_or_no_utf_8_is_refused(world, call, body: str)
     assert world.items() == []
 
 
+@pytest.mark.promise("HTTP API", "`GET /pools/{pool}/runs/{runId}` answers the status of a run")
 @pytest.mark.parametrize(
     ("state", "kind"),
     [
@@ -169,6 +179,9 @@ def test_a_status_is_read(world, call, state: dict[str, Any], kind: str) -> None
     assert (status, shape["runId"], shape["pool"], shape["kind"]) == (200, "r1", "default", kind)
 
 
+@pytest.mark.promise(
+    "HTTP API", "`POST /pools/{pool}/runs/{runId}/cancel` answers the status after the cancel"
+)
 @pytest.mark.parametrize(
     ("state", "kind"),
     [
@@ -186,6 +199,10 @@ def test_a_cancel_answers_the_status_after_it(
     assert world.run("default#r1").kind == kind
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "A malformed or foreign run id in a path is answered with 404 and the kind `unknown`",
+)
 @pytest.mark.parametrize("run_id", ["r2", "a b", "ü", "r1#", "r1%", "..", "x" * 500, "\ud7ff"])
 @pytest.mark.parametrize(("method", "end"), [("GET", ""), ("POST", "/cancel")])
 def test_a_malformed_or_foreign_id_is_unknown(
@@ -202,6 +219,7 @@ def test_a_percent_encoded_id_names_its_run(world, call) -> None:
     assert call("GET", "/pools/default/runs/a%2Db%5Fc")[1]["kind"] == "enqueued"
 
 
+@pytest.mark.promise("HTTP API", "A pool that is not deployed is refused as `UnknownPool`")
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -233,6 +251,9 @@ def test_a_path_that_is_no_route_is_not_found(call, method: str, path: str) -> N
     assert (status, shape["error"]["code"]) == (404, "InvalidRequest")
 
 
+@pytest.mark.promise(
+    "HTTP API", "A refusal by AWS is answered as `Throttled` or `Internal`, without its details"
+)
 @pytest.mark.parametrize(
     ("refusal", "status", "code"),
     [

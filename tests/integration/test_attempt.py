@@ -191,6 +191,10 @@ def test_what_an_action_returns_is_stored_as_json(world, message, value: Any, st
     )
 
 
+@pytest.mark.promise(
+    "Results and completion",
+    "A return value that is no JSON, too large or nested too deeply fails the run at once",
+)
 @pytest.mark.parametrize(
     ("value", "error"),
     [
@@ -213,6 +217,10 @@ def test_a_return_value_that_no_run_can_carry_fails_it_at_once(
     assert run.error.startswith(error)
 
 
+@pytest.mark.promise(
+    "Results and completion",
+    "A return value that is no JSON, too large or nested too deeply fails the run at once",
+)
 @pytest.mark.parametrize(
     ("depth", "error"),
     [
@@ -275,6 +283,7 @@ def test_whatever_an_action_raises_is_a_failed_attempt(
     assert (world.run(last.key).result, world.run(last.key).error) == ("failed", error)
 
 
+@pytest.mark.promise("Retries", "NonRetryableError and its subclasses skip the remaining retries")
 @pytest.mark.parametrize("error", [NonRetryableError("no card"), Declined("no card")])
 def test_a_non_retryable_error_ends_the_run_after_one_attempt(
     world, message, error: Exception
@@ -327,6 +336,7 @@ def failing(ctx: Any, args: Any) -> None:
     raise ValueError("boom")
 
 
+@pytest.mark.promise("Options", "The options of a run override those of its pool")
 @pytest.mark.parametrize(
     ("options", "due"),
     [
@@ -369,6 +379,11 @@ def test_a_runs_own_base_shapes_its_later_backoffs(world, message) -> None:
     assert delays == [1000, 10_000, 100_000]
 
 
+@pytest.mark.promise(
+    "Retries",
+    "The delay before retry n is `initialBackoffMs * base^(n-1) "
+    "* u`, with a random u in [0.5, 1.5)",
+)
 def test_jitter_is_drawn_from_half_to_one_and_a_half(world, message, monkeypatch) -> None:
     drawn: list[tuple[float, float]] = []
 
@@ -468,6 +483,9 @@ def other_finishes(run: Run, claim: str = "c2") -> None:
     store.finish(claimed, success, finished_at=NOW, expires_at=EXPIRES)
 
 
+@pytest.mark.promise(
+    "Results and completion", "A second or late report for an attempt changes nothing"
+)
 @pytest.mark.parametrize("fails", [False, True])
 def test_an_attempt_that_was_declared_lost_changes_nothing_when_it_ends_late(
     world, message, logged, fails: bool
@@ -531,6 +549,7 @@ def test_a_claim_lost_to_another_consumer_sends_the_message_back(world, message)
     assert world.answers() == []
 
 
+@pytest.mark.promise("Cancel", "A canceled run that waits ends at once and never starts")
 def test_a_run_canceled_between_read_and_claim_never_starts(world, message) -> None:
     calls: list[int] = []
     world.action(lambda ctx, args: calls.append(1))
@@ -542,6 +561,12 @@ def test_a_run_canceled_between_read_and_claim_never_starts(world, message) -> N
     assert world.answers() == [("T", "canceled")]
 
 
+@pytest.mark.promise(
+    "Cancel", "A cancel does not interrupt an action that runs, and its success stays a success"
+)
+@pytest.mark.promise(
+    "Cancel", "After a cancel, a failed attempt ends the run as canceled, even the last attempt"
+)
 @pytest.mark.parametrize(
     ("outcome", "retries", "kind", "result"),
     [

@@ -41,6 +41,11 @@ def codes(found: list[dict[str, Any]]) -> list[str]:
 # Submit
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "`POST /pools/{pool}/runs` also accepts a batch: it checks "
+    "each run on its own and answers in order",
+)
 def test_a_batch_is_answered_in_order_and_stored(world) -> None:
     found = results(*(WORK | {"args": {"n": n}} for n in range(30)))
     stored = [json.loads(world.run(f"default#{it['runId']}").args.text)["n"] for it in found]
@@ -48,6 +53,11 @@ def test_a_batch_is_answered_in_order_and_stored(world) -> None:
     assert len(world.items()) == 30
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "`POST /pools/{pool}/runs` also accepts a batch: it checks "
+    "each run on its own and answers in order",
+)
 def test_each_request_of_a_batch_is_checked_by_itself(world) -> None:
     found = results(
         WORK,
@@ -78,6 +88,7 @@ def test_each_request_of_a_batch_is_checked_by_itself(world) -> None:
     }
 
 
+@pytest.mark.promise("HTTP API", "A batch with a bad envelope is refused as a whole")
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -101,6 +112,9 @@ def test_in_a_batch_of_a_path_no_run_names_its_own_pool(world) -> None:
     assert world.run(f"other#{found[0]['runId']}").pool == "other"
 
 
+@pytest.mark.promise(
+    "The submit function", "Each run of a batch is put by itself, under its own condition"
+)
 def test_a_thousand_are_a_thousand_runs(world) -> None:
     found = results(*[WORK] * 1000)
     assert len({it["runId"] for it in found}) == 1000
@@ -108,6 +122,9 @@ def test_a_thousand_are_a_thousand_runs(world) -> None:
     assert len(world.items()) == 1000
 
 
+@pytest.mark.promise(
+    "The submit function", "A put that the SDK repeats does not start the run again"
+)
 def test_a_put_that_the_sdk_repeats_after_the_run_ended_begins_nothing_anew(world) -> None:
     """A batch whose answer was lost, FAULTS 31: the second put meets what became of the first."""
 
@@ -126,6 +143,10 @@ def test_a_put_that_the_sdk_repeats_after_the_run_ended_begins_nothing_anew(worl
     assert len(world.items()) == 2
 
 
+@pytest.mark.promise(
+    "The submit function",
+    "If the table refuses a put, only that run gets an error: `Throttled` if the load is too high",
+)
 @pytest.mark.parametrize(
     ("refusal", "code"),
     [("ThrottlingException", "Throttled"), ("AccessDeniedException", "Internal")],
@@ -139,6 +160,13 @@ def test_a_put_that_the_table_refuses_is_the_error_of_its_run_alone(
     assert len(world.items()) == 25
 
 
+@pytest.mark.promise(
+    "The submit function",
+    "The same idempotency key with the same request answers the same run, marked `existing`",
+)
+@pytest.mark.promise(
+    "The submit function", "The same idempotency key with another request is a conflict"
+)
 def test_runs_with_a_key_are_put_under_their_condition(world) -> None:
     first = results(keyed("o1"), keyed("o2"), WORK)
     again = results(keyed("o1"), keyed("o2", args={"n": 2}), WORK)
@@ -147,6 +175,13 @@ def test_runs_with_a_key_are_put_under_their_condition(world) -> None:
     assert len(world.items()) == 4
 
 
+@pytest.mark.promise(
+    "The submit function",
+    "The same idempotency key with the same request answers the same run, marked `existing`",
+)
+@pytest.mark.promise(
+    "The submit function", "The same idempotency key with another request is a conflict"
+)
 def test_the_same_key_twice_in_one_batch_is_one_run(world) -> None:
     one, two = results(keyed("o1"), keyed("o1"))
     assert one["runId"] == two["runId"]
@@ -156,6 +191,9 @@ def test_the_same_key_twice_in_one_batch_is_one_run(world) -> None:
     assert len(world.items()) == 2
 
 
+@pytest.mark.promise(
+    "The submit function", "The submit function takes a batch as well as one request"
+)
 def test_the_submit_function_takes_a_batch_as_it_takes_one(world, lambda_context) -> None:
     answer = function.handler({"runs": [WORK, {}]}, lambda_context())
     assert codes(answer["results"]) == ["ok", "InvalidRequest"]
@@ -166,6 +204,9 @@ def test_the_submit_function_takes_a_batch_as_it_takes_one(world, lambda_context
 # Statuses
 
 
+@pytest.mark.promise(
+    "HTTP API", "`POST /pools/{pool}/status` answers up to 100 statuses, in the order of the ids"
+)
 def test_statuses_come_in_order_doubled_where_asked_twice(world) -> None:
     for run_id in ("r1", "r2", "r3"):
         world.put(world.a_run(run_id=run_id))
@@ -192,6 +233,7 @@ def test_a_status_of_many_is_the_status_of_one_and_a_forgotten_run_is_unknown(wo
     ]
 
 
+@pytest.mark.promise("HTTP API", "A bad list of run ids is refused")
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -211,6 +253,11 @@ def test_a_bad_list_of_ids_is_refused(given: Any, message: str) -> None:
 # What a status includes
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "With `?include=args,context,attempts`, a status shows what "
+    "the query asks for and nothing else",
+)
 def test_a_status_includes_what_is_asked_for_and_nothing_else(world) -> None:
     world.put(world.a_run(args=Payload('{"n":1}'), context=Payload("[2]")))
     world.put(world.a_run(run_id="r2"))
@@ -245,6 +292,9 @@ def attempted(world, message, no_jitter) -> Callable[..., Run]:
     return of
 
 
+@pytest.mark.promise(
+    "HTTP API", "The attempts in a status show when each started, how long it took and how it ended"
+)
 def test_the_attempts_say_when_how_long_and_how_they_ended(world, attempted) -> None:
     run = attempted(world.put(world.a_run()), ValueError("no luck"))
     run = attempted(run)
@@ -254,6 +304,9 @@ def test_the_attempts_say_when_how_long_and_how_they_ended(world, attempted) -> 
     ]
 
 
+@pytest.mark.promise(
+    "HTTP API", "A run keeps its last ten attempts, each error cut at 100 characters"
+)
 def test_the_last_ten_attempts_are_kept_their_errors_cut(world, attempted) -> None:
     run = world.put(world.a_run(max_retries=12))
     while not run.ended:
@@ -264,6 +317,7 @@ def test_the_last_ten_attempts_are_kept_their_errors_cut(world, attempted) -> No
     assert run.error is not None and len(run.error) == 4096
 
 
+@pytest.mark.promise("Status", "The history of attempts needs no writes of its own")
 def test_the_history_takes_no_writes_of_its_own(world, attempted) -> None:
     run = world.put(world.a_run())
     attempted(attempted(run, ValueError("no luck")))

@@ -18,6 +18,11 @@ ABOUT = {"runId": "r1", "pool": "default", "action": "jobs.work", "enqueuedAt": 
 OVER = {"finished_at": NOW + 5}
 
 
+@pytest.mark.promise(
+    "Status",
+    "A status is `enqueued`, `scheduled` with retries and nextRun, `running` "
+    "with retries, `completed`, `canceled` or `unknown`",
+)
 @pytest.mark.parametrize(
     ("state", "shown"),
     [
@@ -96,6 +101,9 @@ def test_a_status_shows_what_its_state_has(
     assert status("default", "r1") == ABOUT | shown
 
 
+@pytest.mark.promise(
+    "Status", "A malformed or foreign id is unknown and raises no exception, also in a cancel"
+)
 @pytest.mark.parametrize(
     ("pool", "run_id", "reads"),
     [
@@ -130,6 +138,7 @@ def test_a_pool_that_is_not_deployed_is_refused_and_not_even_read(world, pool: s
     assert world.run("default#r1") == before
 
 
+@pytest.mark.promise("Status", "An ended run is unknown once its retention is over")
 def test_a_run_is_unknown_once_its_retention_is_over(world) -> None:
     world.put(world.a_run(kind="canceled", result="canceled", expires_at=NOW // 1000 + 1))
     assert status("default", "r1")["kind"] == "canceled"
@@ -138,6 +147,8 @@ def test_a_run_is_unknown_once_its_retention_is_over(world) -> None:
     assert cancel("default", "r1") == {"runId": "r1", "kind": "unknown"}
 
 
+@pytest.mark.promise("Cancel", "A canceled run that waits ends at once and never starts")
+@pytest.mark.promise("Cancel", "A canceled run is logged as canceled")
 @pytest.mark.parametrize(
     "state",
     [{}, {"kind": "scheduled", "due": NOW + 1000}, {"kind": "scheduled", "retries": 1}],
@@ -155,6 +166,7 @@ def test_what_has_not_started_ends_at_once(world, logged, state: dict[str, Any])
     assert [line["result"] for line in logged("job-end")] == ["canceled"]
 
 
+@pytest.mark.promise("Cancel", "A canceled run with a handler stays open until its handler is done")
 def test_a_canceled_run_with_a_completion_waits_for_it(world) -> None:
     world.put(world.a_run(on_complete="jobs.done"))
     assert cancel("default", "r1")["completion"] == "pending"
@@ -162,6 +174,7 @@ def test_a_canceled_run_with_a_completion_waits_for_it(world) -> None:
     assert (run.open, run.expires_at) == ("default#3", None)
 
 
+@pytest.mark.promise("Status", "A canceled run whose action still runs is shown as `running`")
 def test_what_runs_is_asked_and_reads_as_running(world, logged) -> None:
     world.put(world.a_run(**RUNNING))
     assert cancel("default", "r1") == ABOUT | {"kind": "running", "retries": 0}
@@ -169,6 +182,9 @@ def test_what_runs_is_asked_and_reads_as_running(world, logged) -> None:
     assert logged("job-end") == []
 
 
+@pytest.mark.promise(
+    "Cancel", "A cancel of an ended run changes nothing and answers the real status"
+)
 @pytest.mark.parametrize(
     "state",
     [

@@ -54,6 +54,7 @@ def running(world: Any, **fields: Any) -> Run:
 # Submit and status
 
 
+@pytest.mark.promise("Cases of the original and its successor", "A new run is enqueued")
 def test_new_run_pends(world) -> None:
     world.code("actions", "jobs", "from workpool import action\n@action\ndef work(c, a): pass\n")
     run_id = submit({"action": "jobs.work"})["runId"]
@@ -61,33 +62,53 @@ def test_new_run_pends(world) -> None:
     assert [run_id for _, run_id in open_runs.open_keys("default", limit=9)] == [run_id]
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "A parallelism out of bounds is refused"
+)
 @pytest.mark.parametrize("limit", [-1, 0, 1001, 2.5])
 def test_parallelism_out_of_bounds_is_refused(world, limit: float) -> None:
     with pytest.raises(errors.InvalidRequest, match="maxParallelism must be an integer from 1 to"):
         control.change("default", {"maxParallelism": limit})
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "The status of a missing run is `unknown`"
+)
 def test_status_of_missing(world) -> None:
     assert status("default", "r1") == {"runId": "r1", "kind": "unknown"}
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "The status of a new run is `enqueued`"
+)
 def test_status_of_new(world) -> None:
     world.put(world.a_run())
     assert status("default", "r1")["kind"] == "enqueued"
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "The status of a started run is `running`"
+)
 def test_status_of_started(world, do) -> None:
     seen = []
     do(world.put(world.a_run()), lambda ctx, args: seen.append(status("default", "r1")))
     assert (seen[0]["kind"], seen[0]["retries"]) == ("running", 0)
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor",
+    "The status of a failed run that waits for its retry is `scheduled`",
+)
 def test_status_of_failed_awaiting_retry(world, do) -> None:
     do(world.put(world.a_run()), fails)
     shape = status("default", "r1")
     assert (shape["kind"], shape["retries"], shape["nextRun"]) == ("scheduled", 1, NOW + 1000)
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor",
+    "The status of a run that is asked to cancel while it runs is `running`",
+)
 def test_status_of_canceling(world) -> None:
     running(world)
     assert cancel("default", "r1")["kind"] == "running"
@@ -97,23 +118,35 @@ def test_status_of_canceling(world) -> None:
 # Ends
 
 
+@pytest.mark.promise("Cases of the original and its successor", "A success ends the run")
 def test_success_ends_it(world, do) -> None:
     run = do(world.put(world.a_run()), lambda ctx, args: 42)
     assert status("default", run.run_id)["result"] == {"type": "success", "returnValue": 42}
     assert run.kind == "completed"
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "Without retries, a failure ends the run"
+)
 def test_failure_without_retries_is_terminal(world, do) -> None:
     run = do(world.put(world.a_run(max_retries=0)), fails)
     assert (run.kind, run.result, run.error) == ("completed", "failed", "no luck")
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor",
+    "A failed run with retries left waits for its next attempt",
+)
 def test_failed_with_retries_left_pends_again(world, do) -> None:
     run = do(world.put(world.a_run(max_retries=1)), fails)
     assert (run.kind, run.retries) == ("scheduled", 1)
     assert do(run).result == "success"
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor",
+    "A NonRetryableError ends the run although retries remain",
+)
 def test_non_retryable_overrides_remaining_retries(world, do) -> None:
     def refuses(ctx: Any, args: Any) -> None:
         raise NonRetryableError("a bad card")
@@ -122,12 +155,18 @@ def test_non_retryable_overrides_remaining_retries(world, do) -> None:
     assert (run.kind, run.result, run.error) == ("completed", "failed", "a bad card")
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "Two failures in a row are both retried"
+)
 def test_two_failures_before_a_pass_are_both_retried(world, do) -> None:
     run = do(do(world.put(world.a_run()), fails), fails)
     assert (run.kind, run.retries) == ("scheduled", 2)
     assert do(run).result == "success"
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "A run with a long backoff does not start early"
+)
 def test_long_backoff_does_not_start_early(world, do) -> None:
     run = do(world.put(world.a_run(initial_backoff_ms=3_600_000)), fails)
     assert run.due == NOW + 3_600_000
@@ -137,6 +176,9 @@ def test_long_backoff_does_not_start_early(world, do) -> None:
     assert world.run(run.key) == run
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "`onComplete` gets the context and the return value"
+)
 def test_on_complete_gets_context_and_value(world, do) -> None:
     calls = []
     world.handler(lambda ctx, context, result: calls.append((context, result)))
@@ -150,6 +192,9 @@ def test_on_complete_gets_context_and_value(world, do) -> None:
 # Cancel
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "Two cancels have the same effect as one"
+)
 def test_cancel_twice_equals_once(world) -> None:
     world.put(world.a_run(on_complete="jobs.done"))
     first = cancel("default", "r1")
@@ -159,6 +204,9 @@ def test_cancel_twice_equals_once(world) -> None:
     assert world.run("default#r1") == after
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "A cancel of an ended run changes nothing"
+)
 @pytest.mark.parametrize("result", ["success", "failed"])
 def test_cancel_of_ended_work_changes_nothing(world, result: str) -> None:
     run = world.put(
@@ -168,6 +216,9 @@ def test_cancel_of_ended_work_changes_nothing(world, result: str) -> None:
     assert world.run(run.key) == run
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "cancelAll works over more than one page"
+)
 def test_cancel_all_over_more_than_one_page(world, monkeypatch) -> None:
     monkeypatch.setattr("workpool.verbs.cancel.CANCEL_PAGE", 10)
     runs = [
@@ -180,6 +231,10 @@ def test_cancel_all_over_more_than_one_page(world, monkeypatch) -> None:
     assert {world.run(run.key).kind for run in runs} == {"canceled"}
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor",
+    "A run that is canceled before it starts never starts",
+)
 def test_cancel_before_start(world, do) -> None:
     started = []
     run = world.put(world.a_run())
@@ -188,6 +243,10 @@ def test_cancel_before_start(world, do) -> None:
     assert (started, run.kind) == ([], "canceled")
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor",
+    "A run that is canceled before its retry is never retried",
+)
 def test_canceled_before_its_retry_is_never_retried(world, do) -> None:
     started = []
     run = do(world.put(world.a_run()), fails)
@@ -196,6 +255,9 @@ def test_canceled_before_its_retry_is_never_retried(world, do) -> None:
     assert (started, run.kind) == ([], "canceled")
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "A cancel wins over a pending retry"
+)
 def test_cancel_beats_pending_retry(world, do) -> None:
     def canceled_meanwhile(ctx: Any, args: Any) -> None:
         cancel("default", "r1")
@@ -205,6 +267,10 @@ def test_cancel_beats_pending_retry(world, do) -> None:
     assert (run.kind, run.result) == ("canceled", "canceled")
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor",
+    "If a cancel and a success come together, the run is a success",
+)
 def test_cancel_and_success_together_is_success(world, do) -> None:
     run = do(world.put(world.a_run()), lambda ctx, args: cancel("default", "r1")["kind"])
     assert (run.kind, run.result, run.return_value.text) == ("completed", "success", '"running"')
@@ -213,6 +279,9 @@ def test_cancel_and_success_together_is_success(world, do) -> None:
 # Lost workers, late reports
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "A run whose worker is silent is recovered"
+)
 def test_silent_worker_is_recovered(world, do) -> None:
     run = running(world, lease=NOW)
     world.tick(15 * 60)
@@ -224,6 +293,9 @@ def test_silent_worker_is_recovered(world, do) -> None:
     assert do(recovered).result == "success"
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "Several lost runs are recovered at the same time"
+)
 def test_several_recoveries_at_once(world, do) -> None:
     runs = [running(world, run_id=f"r{n}", lease=NOW) for n in range(3)]
     message = Message(run=runs[0].key, due=NOW)
@@ -234,6 +306,10 @@ def test_several_recoveries_at_once(world, do) -> None:
     assert [(run.kind, run.retries) for run in after] == [("scheduled", 1)] * 3
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor",
+    "A stale or duplicate report is ignored, and the first report is kept",
+)
 def test_stale_or_duplicate_report_is_ignored_first_kept(world, do) -> None:
     def twice(ctx: Any, args: Any) -> str:
         """While it runs it is taken for lost, and its retry is the first to report."""
@@ -256,6 +332,9 @@ def test_stale_or_duplicate_report_is_ignored_first_kept(world, do) -> None:
 STEPS = ["claim", "finish", "lease of the completion", "completion done"]
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "A crash between any two steps is recovered"
+)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_crash_between_any_two_steps_recovers(world, no_jitter, step: str, when: str) -> None:
@@ -332,6 +411,9 @@ def slots(world) -> Iterator[Slots]:
     slots.end(len(slots.threads))
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "With a limit of 5, all of 3 runs start"
+)
 def test_three_runs_under_a_cap_of_five_all_run(slots) -> None:
     control.change("default", {"maxParallelism": 5})
     slots.submit(3)
@@ -339,6 +421,9 @@ def test_three_runs_under_a_cap_of_five_all_run(slots) -> None:
     assert slots.kinds() == {"running": 3}
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "With a limit of 3, 3 of 7 runs start and 4 wait"
+)
 def test_seven_under_a_cap_of_three_three_run_four_wait(slots) -> None:
     control.change("default", {"maxParallelism": 3})
     slots.submit(7)
@@ -346,6 +431,9 @@ def test_seven_under_a_cap_of_three_three_run_four_wait(slots) -> None:
     assert slots.kinds() == {"running": 3, "enqueued": 4}
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor", "A slot that becomes free is filled again"
+)
 def test_a_freed_slot_is_refilled(slots) -> None:
     control.change("default", {"maxParallelism": 3})
     slots.submit(7)
@@ -355,6 +443,10 @@ def test_a_freed_slot_is_refilled(slots) -> None:
     assert slots.kinds() == {"completed": 1, "running": 3, "enqueued": 3}
 
 
+@pytest.mark.promise(
+    "Cases of the original and its successor",
+    "A limit that is lowered below what runs starts no new run and kills none",
+)
 def test_cap_lowered_below_what_runs_no_new_start_none_killed(slots) -> None:
     control.change("default", {"maxParallelism": 5})
     slots.submit(7)

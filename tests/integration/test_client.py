@@ -31,6 +31,11 @@ def inside(world) -> IdempotentWorkpool:
     return IdempotentWorkpool("default")
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "`run` submits in process inside a function, and by a signed request elsewhere",
+)
+@pytest.mark.promise("The Python client", "`cancel` cancels a run and returns its status")
 def test_inside_a_function_a_run_is_submitted_read_and_canceled_in_process(world, inside) -> None:
     run_id = inside.run("jobs.work", {"n": 1}, annotation="o1", max_retries=0)
     assert inside.status(run_id) == RunStatus(
@@ -50,6 +55,7 @@ def test_inside_a_function_a_run_is_submitted_read_and_canceled_in_process(world
     assert inside.status("nobody") == RunStatus(run_id="nobody", kind="unknown")
 
 
+@pytest.mark.promise("The Python client", "Inside a function, the client needs no configuration")
 def test_an_action_may_submit_a_further_run(world, message) -> None:
     ids: list[str] = []
 
@@ -63,6 +69,9 @@ def test_an_action_may_submit_a_further_run(world, message) -> None:
     assert world.run(f"other#{ids[0]}").annotation == "leaf"
 
 
+@pytest.mark.promise(
+    "The Python client", "`run` accepts the decorated function in place of its name"
+)
 def test_functions_themselves_may_be_given_instead_of_names(world, inside) -> None:
     work, done = lookup.find("jobs.work", "action"), lookup.find("jobs.done", "completion")
     run_id = inside.run(work, on_complete=done)
@@ -75,6 +84,11 @@ def test_a_function_that_is_not_decorated_is_refused(inside) -> None:
         inside.run(len)
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "`run_after`, `run_at`, `run_once`, `run_once_after` and `run_once_at` "
+    "set when a run starts and whether it is retried",
+)
 @pytest.mark.parametrize(
     ("submit", "kind", "due", "max_retries"),
     [
@@ -101,6 +115,7 @@ def test_each_way_to_run_says_when_and_how_often(
     assert (run.kind, run.due, run.max_retries) == (kind, due, max_retries)
 
 
+@pytest.mark.promise("The Python client", "`run` passes every option on")
 def test_every_option_is_passed_on(world, inside) -> None:
     options: dict[str, Any] = {
         "initial_backoff_ms": 1000,
@@ -120,6 +135,7 @@ def test_every_option_is_passed_on(world, inside) -> None:
     assert inside.run("jobs.work", {"n": 1}, **options) == run_id
 
 
+@pytest.mark.promise("The Python client", "Each error code is an exception of the client")
 def test_errors_are_the_codes(inside) -> None:
     with pytest.raises(workpool.InvalidRequest, match=r"options\.base must be >= 1, got 0\.9"):
         inside.run("jobs.work", base=0.9)
@@ -139,6 +155,10 @@ def an_order(condition: str) -> dict[str, Any]:
     return {"Put": {"TableName": "runs", "Item": item, "ConditionExpression": condition}}
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "The run of a `transact_item` starts if and only if the caller's transaction commits",
+)
 def test_a_run_starts_with_the_transaction_that_commits_it(world, inside) -> None:
     run_id, entry = inside.transact_item("jobs.work", {"n": 1}, on_complete="jobs.done")
     assert inside.status(run_id).kind == "unknown"
@@ -148,6 +168,10 @@ def test_a_run_starts_with_the_transaction_that_commits_it(world, inside) -> Non
     assert (run.args.text, run.on_complete) == ('{"n":1}', "jobs.done")
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "The run of a `transact_item` starts if and only if the caller's transaction commits",
+)
 def test_a_run_does_not_start_with_a_transaction_that_fails(world, inside) -> None:
     run_id, entry = inside.transact_item("jobs.work")
     with pytest.raises(Exception, match="ConditionalCheckFailed"):
@@ -220,6 +244,10 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 STATUS = {"runId": "r1", "pool": "default", "action": "a.b", "kind": "enqueued", "enqueuedAt": NOW}
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "`run` submits in process inside a function, and by a signed request elsewhere",
+)
 def test_outside_a_run_is_submitted_by_a_signed_request(api: Api) -> None:
     api.answer(202, {"runId": "r1"})
     pool = IdempotentWorkpool("default")
@@ -231,6 +259,7 @@ def test_outside_a_run_is_submitted_by_a_signed_request(api: Api) -> None:
     assert "/us-east-1/execute-api/aws4_request" in api.authorizations[0]
 
 
+@pytest.mark.promise("The Python client", "`status` returns the status of a run")
 def test_outside_a_status_is_read_and_a_run_canceled(api: Api) -> None:
     api.answer(200, STATUS)
     api.answer(200, STATUS | {"kind": "canceled", "result": {"type": "canceled"}, "finishedAt": 5})
@@ -243,6 +272,10 @@ def test_outside_a_status_is_read_and_a_run_canceled(api: Api) -> None:
     ]
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "For an unknown run, `status` returns the kind `unknown` and raises no error",
+)
 def test_an_unknown_run_is_a_status_not_an_error(api: Api) -> None:
     api.answer(404, {"runId": "a/b c", "kind": "unknown"})
     assert IdempotentWorkpool().status("a/b c").kind == "unknown"
@@ -254,6 +287,8 @@ def test_fields_of_a_newer_deployment_are_left_out(api: Api) -> None:
     assert IdempotentWorkpool().status("r1").run_id == "r1"
 
 
+@pytest.mark.promise("The Python client", "Each error code is an exception of the client")
+@pytest.mark.promise("The Python client", "The client does not repeat a request that was refused")
 @pytest.mark.parametrize(
     ("status", "code"),
     [
@@ -274,6 +309,10 @@ def test_a_refusal_is_an_error_of_its_code_and_is_not_tried_again(
     assert len(api.asked) == 1
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "After a temporary error, the client tries again with the same idempotency key",
+)
 @pytest.mark.parametrize(
     ("status", "shape"),
     [
@@ -308,6 +347,9 @@ def test_what_does_not_pass_is_raised_after_four_tries(
     assert len(api.asked) == 4
 
 
+@pytest.mark.promise(
+    "The Python client", "The client sends an idempotency key of its own if the caller gives none"
+)
 def test_each_submit_without_a_key_sends_one_of_its_own(api: Api) -> None:
     pool = IdempotentWorkpool()
     for _ in range(2):
@@ -335,6 +377,9 @@ def test_a_deployment_that_cannot_be_reached_is_internal_after_four_tries(
     assert waits == [0.2, 0.4, 0.8]
 
 
+@pytest.mark.promise(
+    "The Python client", "`wait` returns when the run has ended, whatever its result"
+)
 def test_waiting_ends_when_the_run_ended_whatever_its_result(api: Api) -> None:
     failed = {"kind": "completed", "result": {"type": "failed", "error": "boom"}}
     for shape in (STATUS, STATUS | {"kind": "running"}, STATUS | failed):
@@ -344,12 +389,14 @@ def test_waiting_ends_when_the_run_ended_whatever_its_result(api: Api) -> None:
     assert len(api.asked) == 3
 
 
+@pytest.mark.promise("The Python client", "`wait` raises TimeoutError when its time is up")
 def test_waiting_too_long_is_a_timeout(api: Api) -> None:
     api.answer(200, STATUS)
     with pytest.raises(TimeoutError, match="run r1 is enqueued after 0 s"):
         IdempotentWorkpool().wait("r1", timeout=0)
 
 
+@pytest.mark.promise("The Python client", "`wait` raises LookupError if the run is unknown")
 def test_waiting_for_an_unknown_run_is_a_lookup_error(api: Api) -> None:
     api.answer(404, {"runId": "r1", "kind": "unknown"})
     with pytest.raises(LookupError, match="pool 'default' knows no run 'r1'"):
@@ -368,6 +415,10 @@ def test_polls_grow_apart_up_to_five_seconds(api: Api, monkeypatch: pytest.Monke
     assert waits[-1] == 5
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "The client finds the deployment by the environment, or else by an SSM parameter",
+)
 def test_without_an_address_the_deployment_is_found_by_its_parameter(
     api: Api, aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +438,11 @@ def test_without_an_address_the_deployment_is_found_by_its_parameter(
     assert IdempotentWorkpool("default", stack="Workpool")._stack == "Workpool"
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "With a profile, or for another stack, the client uses the "
+    "SSM parameter and not the environment",
+)
 @pytest.mark.parametrize("given", [{"stack": "Mine"}, {"profile": "ops"}])
 def test_the_environments_address_is_not_used_for_another_stack_or_with_a_profile(
     api: Api, aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: dict[str, str]

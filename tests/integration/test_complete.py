@@ -42,6 +42,9 @@ def done_with(world) -> list[Any]:
     return calls
 
 
+@pytest.mark.promise(
+    "Results and completion", "The handler gets the context and the result, whatever the outcome"
+)
 @pytest.mark.parametrize(
     ("state", "result"),
     [
@@ -76,6 +79,7 @@ def test_without_a_context_the_handler_gets_none(world, ended) -> None:
     assert calls[0][1] is None
 
 
+@pytest.mark.promise("Status", "The retention begins when the completion is done")
 def test_a_completion_that_is_done_leaves_the_open_index_and_starts_the_retention(
     world, ended
 ) -> None:
@@ -132,6 +136,9 @@ def an_order(condition: str | None = None) -> dict[str, Any]:
     return {"Update": count | ({"ConditionExpression": condition} if condition else {})}
 
 
+@pytest.mark.promise(
+    "Results and completion", "The writes that a handler returns take effect exactly once"
+)
 def test_the_writes_that_the_handler_returns_happen_with_the_mark(world, ended) -> None:
     world.handler(lambda ctx, context, result: [an_order()])
     ended()
@@ -208,6 +215,13 @@ def test_whatever_a_handler_raises_is_a_failed_try(
     assert world.run(KEY).completion_error == error
 
 
+@pytest.mark.promise(
+    "Results and completion", "A handler that raises does not change the result of its run"
+)
+@pytest.mark.promise(
+    "Results and completion",
+    "A handler that keeps raising is called with growing delays, and then the completion is parked",
+)
 def test_a_handler_that_always_raises_is_called_with_growing_delays_and_then_parked(
     world, ended, logged
 ) -> None:
@@ -364,6 +378,9 @@ def test_a_process_that_dies_before_the_handler_calls_it_later(world, ended) -> 
     assert len(calls) == 1
 
 
+@pytest.mark.promise(
+    "Results and completion", "The writes that a handler returns take effect exactly once"
+)
 @pytest.mark.parametrize("died", ["before the mark", "after the mark"])
 def test_a_process_that_dies_around_its_mark_writes_once(world, ended, died: str) -> None:
     world.handler(lambda ctx, context, result: [an_order()])

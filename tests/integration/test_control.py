@@ -39,11 +39,20 @@ def sweep(lambda_context) -> Callable[..., dict[str, int]]:
 # Change
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "`GET /pools` lists each pool: its name, its limit, whether it is paused, and its dead letters",
+)
 def test_a_pool_is_shown_as_it_was_deployed(world) -> None:
     shown = {"maxParallelism": 10, "paused": False, "deadLetters": 0}
     assert control.list_pools() == {"pools": [{"name": it} | shown for it in ("default", "other")]}
 
 
+@pytest.mark.promise(
+    "Operate a pool",
+    "A pause changes the reserved concurrency first and then the "
+    "mapping: nothing new starts, nothing is killed",
+)
 def test_a_paused_pool_starts_nothing_reserved_concurrency_first(world) -> None:
     shown = control.change("default", {"paused": True})
     assert (shown["paused"], shown["maxParallelism"]) == (True, 10)
@@ -52,18 +61,26 @@ def test_a_paused_pool_starts_nothing_reserved_concurrency_first(world) -> None:
     assert world.lambdas.limits("other") == (10, "Enabled", 10)
 
 
+@pytest.mark.promise("Operate a pool", "A resumed pool is as it was before the pause")
 def test_a_resumed_pool_is_as_it_was(world) -> None:
     control.change("default", {"paused": True})
     assert control.change("default", {"paused": False})["paused"] is False
     assert world.lambdas.limits() == (10, "Enabled", 10)
 
 
+@pytest.mark.promise(
+    "Operate a pool", "`scale` changes the reserved concurrency first and then the mapping"
+)
 def test_a_scaled_pool_is_bounded_twice_reserved_concurrency_first(world) -> None:
     assert control.change("default", {"maxParallelism": 20})["maxParallelism"] == 20
     assert made(world) == ["put_function_concurrency", "update_event_source_mapping"]
     assert world.lambdas.limits() == (20, "Enabled", 20)
 
 
+@pytest.mark.promise(
+    "Operate a pool",
+    "With a `maxParallelism` of 1, the limit of the mapping is 2, the least that Lambda allows",
+)
 def test_a_pool_of_one_pulls_the_least_that_lambda_allows(world) -> None:
     control.change("default", {"maxParallelism": 1})
     assert world.lambdas.limits() == (1, "Enabled", 2)
@@ -82,6 +99,9 @@ def test_both_are_changed_in_one_request(world) -> None:
     assert (shown["maxParallelism"], shown["paused"]) == (3, True)
 
 
+@pytest.mark.promise(
+    "Operate a pool", "With `reservedConcurrency: false`, only the mapping is changed"
+)
 def test_without_reserved_concurrency_the_mapping_alone_is_changed(world) -> None:
     deploy(world, reservedConcurrency=False)
     del world.lambdas.reserved["Test-default-consumer"]
@@ -94,6 +114,8 @@ def test_without_reserved_concurrency_the_mapping_alone_is_changed(world) -> Non
         control.change("default", {"maxParallelism": 1})
 
 
+@pytest.mark.promise("HTTP API", "A change of a pool that is refused changes nothing")
+@pytest.mark.promise("Options", "`maxParallelism` is an integer from 1 to 1000")
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -125,6 +147,10 @@ def test_a_pool_that_is_not_deployed_is_unknown(world) -> None:
             change()
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "`GET /pools` lists each pool: its name, its limit, whether it is paused, and its dead letters",
+)
 def test_given_up_messages_are_counted(world) -> None:
     sqs = world.client("sqs")
     for queue in ("default-dead-letters", "default-parked", "default-parked", "other-parked"):
@@ -136,6 +162,9 @@ def test_given_up_messages_are_counted(world) -> None:
 # What a deploy wins
 
 
+@pytest.mark.promise(
+    "HTTP API", "A limit that is changed at run time holds until its value in `cdk.json` changes"
+)
 def test_a_changed_value_of_cdk_json_wins_and_an_unchanged_one_leaves(world) -> None:
     control.change("default", {"maxParallelism": 20})
     deploy(world, retentionSeconds=60)
@@ -144,6 +173,9 @@ def test_a_changed_value_of_cdk_json_wins_and_an_unchanged_one_leaves(world) -> 
     assert control.list_pools()["pools"][0]["maxParallelism"] == 15
 
 
+@pytest.mark.promise(
+    "Operate a pool", "The sweeper sets a pause again after a deploy has undone it"
+)
 def test_a_pause_outlives_a_deploy(world, sweep) -> None:
     control.change("default", {"paused": True})
     deploy(world, maxParallelism=15)
@@ -157,6 +189,9 @@ def test_a_pause_outlives_a_deploy(world, sweep) -> None:
 # Repair
 
 
+@pytest.mark.promise(
+    "Operate a pool", "The sweeper completes a change of a pool that was interrupted"
+)
 def test_a_mapping_that_is_being_changed_is_set_by_the_sweeper_the_hard_bound_holds(
     world, sweep
 ) -> None:
@@ -172,6 +207,9 @@ def test_a_mapping_that_is_being_changed_is_set_by_the_sweeper_the_hard_bound_ho
     assert world.lambdas.limits() == (30, "Enabled", 30)
 
 
+@pytest.mark.promise(
+    "Operate a pool", "The sweeper completes a change of a pool that was interrupted"
+)
 def test_a_pool_that_is_resumed_while_its_pause_is_applied_is_enabled_by_the_sweeper(
     world, sweep
 ) -> None:
@@ -257,6 +295,13 @@ def kinds(runs: list[Run]) -> set[str]:
     return {it.kind for at in range(0, len(keys), 100) for it in read_runs(keys[at : at + 100])}
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "`POST /pools/{pool}/cancel` answers at once, and the walk through the runs starts at once",
+)
+@pytest.mark.promise(
+    "HTTP API", "While a cancelAll is under way, `GET /pools` shows its `cancelingBefore`"
+)
 def test_cancel_all_answers_at_once_and_has_the_walk_begin_at_once(world) -> None:
     (run,) = open_runs(world, 1)
     assert cancel.cancel_all("default") == {"canceling": True}
@@ -265,6 +310,9 @@ def test_cancel_all_answers_at_once_and_has_the_walk_begin_at_once(world) -> Non
     assert control.list_pools()["pools"][0]["cancelingBefore"] == NOW
 
 
+@pytest.mark.promise(
+    "HTTP API", "cancelAll works through all runs that were open before the call, even a thousand"
+)
 def test_cancel_all_works_through_a_thousand_runs(world, sweep, monkeypatch) -> None:
     """The walk alone: that each is canceled is seen with fewer below."""
     canceled: list[str] = []
@@ -307,6 +355,10 @@ def pages_of_ten(monkeypatch) -> None:
     monkeypatch.setattr(cancel, "CANCEL_PAGE", 10)
 
 
+@pytest.mark.promise(
+    "Cancel",
+    "cancelAll cancels, page by page, what was open before the call, and leaves later runs alone",
+)
 def test_cancel_all_over_more_than_one_page_leaves_what_was_created_later(
     world, sweep, pages_of_ten
 ) -> None:
@@ -319,6 +371,9 @@ def test_cancel_all_over_more_than_one_page_leaves_what_was_created_later(
     assert kinds([later]) == {"enqueued"}
 
 
+@pytest.mark.promise(
+    "Cancel", "cancelAll asks running runs to cancel, and skips runs that have ended"
+)
 def test_cancel_all_asks_what_runs_and_passes_ended_ones_by(world, sweep, pages_of_ten) -> None:
     running = {"kind": "running", "claim": "c1", "lease": NOW + 60_000}
     runs = open_runs(world, 25, **running)
@@ -340,6 +395,7 @@ def test_cancel_all_leaves_other_pools_alone(world, sweep) -> None:
     assert world.run("other#r1").kind == "enqueued"
 
 
+@pytest.mark.promise("Cancel", "A cancelAll that is interrupted is finished by the next sweep")
 def test_an_interrupted_walk_is_finished_by_the_next_sweep(
     world, lambda_context, sweep, pages_of_ten
 ) -> None:
@@ -355,6 +411,7 @@ def test_an_interrupted_walk_is_finished_by_the_next_sweep(
     assert "cancelingBefore" not in control.list_pools()["pools"][0]
 
 
+@pytest.mark.promise("Cancel", "A cancelAll that is interrupted is finished by the next sweep")
 def test_a_walk_that_died_is_finished_by_the_next_sweep(world, sweep, pages_of_ten) -> None:
     runs = open_runs(world, 12)
     world.tick(10)
@@ -365,6 +422,9 @@ def test_a_walk_that_died_is_finished_by_the_next_sweep(world, sweep, pages_of_t
     assert kinds(runs) == {"canceled"}
 
 
+@pytest.mark.promise(
+    "Cancel", "A cancelAll that is called again while one is under way is not forgotten"
+)
 def test_cancel_all_called_anew_meanwhile_is_not_forgotten(world, sweep) -> None:
     open_runs(world, 2)
     world.tick(10)

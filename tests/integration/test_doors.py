@@ -55,6 +55,12 @@ def call(method: str, path: str, body: str | None = None) -> tuple[int, Any]:
 # Routes
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "`POST /pools/{pool}/runs` also accepts a batch: it checks "
+    "each run on its own and answers in order",
+)
+@pytest.mark.promise("HTTP API", "A batch with a bad envelope is refused as a whole")
 def test_a_batch_is_accepted_and_its_envelope_checked(world) -> None:
     runs = [
         {"action": "jobs.work"},
@@ -70,6 +76,9 @@ def test_a_batch_is_accepted_and_its_envelope_checked(world) -> None:
     assert call("POST", "/pools/other/runs", '{"runs": [], "pool": "other"}')[0] == 400
 
 
+@pytest.mark.promise(
+    "HTTP API", "`POST /pools/{pool}/status` answers up to 100 statuses, in the order of the ids"
+)
 def test_many_statuses_are_read(world) -> None:
     world.put(world.a_run())
     status, shape = call("POST", "/pools/default/status", '{"runIds": ["r2", "r1"]}')
@@ -77,12 +86,18 @@ def test_many_statuses_are_read(world) -> None:
     assert [it["kind"] for it in shape["statuses"]] == ["unknown", "enqueued"]
 
 
+@pytest.mark.promise("HTTP API", "A bad list of run ids is refused")
 @pytest.mark.parametrize("body", [None, "{}", "[]", '{"runIds": []}', '{"runIds": ["a"], "x": 1}'])
 def test_a_malformed_question_for_statuses_is_refused(body: str | None) -> None:
     status, shape = call("POST", "/pools/default/status", body)
     assert (status, shape["error"]["code"]) == (400, "InvalidRequest")
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "With `?include=args,context,attempts`, a status shows what "
+    "the query asks for and nothing else",
+)
 def test_a_status_includes_what_the_query_asks_for(world) -> None:
     world.put(world.a_run(args=Payload('{"n":1}'), context=Payload("2")))
     status, shape = call("GET", "/pools/default/runs/r1?include=args,context,attempts")
@@ -94,6 +109,15 @@ def test_a_status_includes_what_the_query_asks_for(world) -> None:
     )
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "`GET /pools/{pool}/runs` lists the open runs, oldest first, "
+    "in pages without loss or repetition",
+)
+@pytest.mark.promise(
+    "HTTP API",
+    "The query `kind` selects which runs are listed; ended runs are listed only with `kind=parked`",
+)
 def test_runs_are_listed_by_kind_in_pages(world) -> None:
     for number in (1, 2, 3):
         world.put(world.a_run(run_id=f"r{number}", enqueued_at=NOW + number))
@@ -105,11 +129,20 @@ def test_runs_are_listed_by_kind_in_pages(world) -> None:
         assert call("GET", f"/pools/default/runs?{bad}")[0] == 400
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "`POST /pools/{pool}/cancel` answers at once, and the walk through the runs starts at once",
+)
+@pytest.mark.promise(
+    "HTTP API", "While a cancelAll is under way, `GET /pools` shows its `cancelingBefore`"
+)
 def test_cancel_all_is_accepted(world) -> None:
     assert call("POST", "/pools/default/cancel") == (202, {"canceling": True})
     assert call("GET", "/pools")[1]["pools"][0]["cancelingBefore"] == NOW
 
 
+@pytest.mark.promise("HTTP API", "`POST /pools/{pool}/redrive` announces all parked runs again")
+@pytest.mark.promise("HTTP API", "A redrive that names runs redrives only those")
 def test_a_redrive_is_accepted(world) -> None:
     world.put(world.a_run(**PARKED))
     assert call("POST", "/pools/default/redrive", '{"runIds": ["r2"]}') == (202, {"redriving": 0})
@@ -118,6 +151,11 @@ def test_a_redrive_is_accepted(world) -> None:
     assert call("POST", "/pools/default/redrive", '{"ids": []}')[0] == 400
 
 
+@pytest.mark.promise("HTTP API", "`GET /pools/{pool}/stats` answers the statistics of the pool")
+@pytest.mark.promise(
+    "HTTP API",
+    "`GET /pools` lists each pool: its name, its limit, whether it is paused, and its dead letters",
+)
 def test_statistics_and_pools_are_read() -> None:
     status, shape = call("GET", "/pools/default/stats")
     assert (status, shape["statsWindowMs"]) == (200, 300_000)
@@ -125,6 +163,9 @@ def test_statistics_and_pools_are_read() -> None:
     assert (status, [it["name"] for it in shape["pools"]]) == (200, ["default", "other"])
 
 
+@pytest.mark.promise(
+    "HTTP API", "`PATCH /pools/{pool}` changes the limit of a pool and pauses it, without a deploy"
+)
 def test_a_pool_is_changed() -> None:
     status, shape = call("PATCH", "/pools/default", '{"maxParallelism": 3, "paused": true}')
     assert (status, shape["maxParallelism"], shape["paused"]) == (200, 3, True)
@@ -132,6 +173,7 @@ def test_a_pool_is_changed() -> None:
     assert call("PATCH", "/pools/default")[0] == 400
 
 
+@pytest.mark.promise("HTTP API", "A pool that is not deployed is refused as `UnknownPool`")
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -149,6 +191,9 @@ def test_every_route_refuses_a_pool_that_is_not_deployed(method, path, body) -> 
     assert (status, shape["error"]["code"]) == (404, "UnknownPool")
 
 
+@pytest.mark.promise(
+    "HTTP API", "A refusal by AWS is answered as `Throttled` or `Internal`, without its details"
+)
 @pytest.mark.parametrize(
     ("refusal", "status", "code"),
     [("ThrottlingException", 429, "Throttled"), ("AccessDeniedException", 500, "Internal")],
@@ -206,6 +251,12 @@ def pool(request, world, monkeypatch) -> Iterator[IdempotentWorkpool]:
     server.server_close()
 
 
+@pytest.mark.promise(
+    "The Python client", "`run_batch` returns a run id or an error for each request, in order"
+)
+@pytest.mark.promise(
+    "The Python client", "`status_batch` returns the statuses in the order of the ids"
+)
 def test_the_client_submits_a_batch_and_reads_its_statuses(world, pool) -> None:
     first, refused, second = pool.run_batch(
         [
@@ -222,6 +273,10 @@ def test_the_client_submits_a_batch_and_reads_its_statuses(world, pool) -> None:
     assert world.run(f"default#{first}").request is not None  # A key of the client's own.
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "`run_batch` splits a batch that is too large for one request, by number and by bytes",
+)
 def test_the_client_splits_what_one_request_does_not_take(pool, monkeypatch) -> None:
     monkeypatch.setattr(client, "BATCH", 2)
     monkeypatch.setattr(client, "STATUSES", 2)
@@ -230,12 +285,19 @@ def test_the_client_splits_what_one_request_does_not_take(pool, monkeypatch) -> 
     assert [it.run_id for it in pool.status_batch(ids)] == ids
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "`run_batch` splits a batch that is too large for one request, by number and by bytes",
+)
 def test_the_client_splits_batches_by_their_bytes_too(monkeypatch) -> None:
     monkeypatch.setattr(client, "BATCH_BYTES", 100)
     sizes = [len(batch) for batch in client._batches([{"a": "x" * 30}] * 5)]
     assert sizes == [2, 2, 1]
 
 
+@pytest.mark.promise(
+    "The Python client", "`run_batch` accepts decorated functions in place of names"
+)
 def test_the_client_names_functions_in_a_batch(world, pool) -> None:
     from workpool import lookup
 
@@ -245,6 +307,7 @@ def test_the_client_names_functions_in_a_batch(world, pool) -> None:
     assert (run.action, run.on_complete) == ("jobs.work", "jobs.done")
 
 
+@pytest.mark.promise("The Python client", "`runs` lists the runs of all pages")
 def test_the_client_lists_runs_over_all_pages(world, pool, monkeypatch) -> None:
     from workpool.verbs import listing
 
@@ -255,6 +318,7 @@ def test_the_client_lists_runs_over_all_pages(world, pool, monkeypatch) -> None:
     assert [it.run_id for it in pool.runs("scheduled")] == []
 
 
+@pytest.mark.promise("The Python client", "`status` includes what `include` asks for")
 def test_the_client_includes_what_is_asked_for(world, pool) -> None:
     run_id = pool.run("jobs.work", {"n": 1})
     status = pool.status(run_id, include=["args", "attempts"])
@@ -266,6 +330,8 @@ def test_the_client_includes_what_is_asked_for(world, pool) -> None:
     assert "result" not in shape and "context" not in shape
 
 
+@pytest.mark.promise("The Python client", "`pools` lists all pools")
+@pytest.mark.promise("The Python client", "`pause`, `resume` and `scale` change the pool")
 def test_the_client_pauses_resumes_and_scales(world, pool) -> None:
     assert pool.pause()["paused"] is True
     assert world.lambdas.limits() == (0, "Disabled", 10)
@@ -278,6 +344,10 @@ def test_the_client_pauses_resumes_and_scales(world, pool) -> None:
         pool.scale(0)
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "`cancel_all` cancels the open runs of the pool, and `redrive` redrives its parked runs",
+)
 def test_the_client_cancels_all_and_redrives(world, pool) -> None:
     pool.cancel_all()
     assert world.lambdas.invoked == [("Test-sweeper", {"cancel": "default"})]
@@ -287,6 +357,9 @@ def test_the_client_cancels_all_and_redrives(world, pool) -> None:
     assert pool.redrive() == 1
 
 
+@pytest.mark.promise(
+    "The Python client", "`stats` returns the statistics, and `log_stats` also logs them"
+)
 def test_the_client_reads_and_logs_the_statistics(pool, capsys) -> None:
     found = pool.stats()
     assert found["pending"] == found["oldestPending"] == 0
@@ -311,6 +384,10 @@ VERBS: dict[str, Callable[[IdempotentWorkpool], Any]] = {
 }
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "The client refuses the same, with the same errors, inside a function and outside",
+)
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_client_refuses_a_pool_that_is_not_deployed(pool, verb: str) -> None:
     pool.pool = "ghost"
@@ -318,6 +395,10 @@ def test_the_client_refuses_a_pool_that_is_not_deployed(pool, verb: str) -> None
         VERBS[verb](pool)
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "The client refuses the same, with the same errors, inside a function and outside",
+)
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -339,6 +420,10 @@ def test_the_client_refuses_a_bad_request_with_the_same_words(pool, ask, message
     assert str(caught.value) == message
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "The client refuses the same, with the same errors, inside a function and outside",
+)
 @pytest.mark.parametrize(
     ("verb", "operation"),
     [
@@ -370,6 +455,10 @@ def test_the_client_raises_its_own_errors_for_what_aws_refuses(
         VERBS[verb](pool)
 
 
+@pytest.mark.promise(
+    "The Python client",
+    "Inside a function, a client of another stack, profile or region is refused",
+)
 def test_inside_a_function_a_client_of_another_stack_is_refused(world) -> None:
     assert IdempotentWorkpool("default", stack="Test", region="us-east-1").stats()["pending"] == 0
     for other in ({"stack": "Another"}, {"profile": "me"}, {"region": "eu-west-1"}):

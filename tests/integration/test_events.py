@@ -28,6 +28,11 @@ def fields(line: dict[str, Any]) -> dict[str, Any]:
 ABOUT = {"runId": "r1", "pool": "default", "action": "jobs.work", "annotation": "o1"}
 
 
+@pytest.mark.promise(
+    "Log events",
+    "`job-start`, `job-retry` and `job-end` carry runId, pool, "
+    "action, annotation and their own fields",
+)
 def test_a_run_that_fails_and_then_succeeds_writes_start_retry_and_end(
     world, message, logged
 ) -> None:
@@ -72,6 +77,11 @@ def test_a_run_that_fails_and_then_succeeds_writes_start_retry_and_end(
     assert "pin-9876" not in text
 
 
+@pytest.mark.promise(
+    "Log events",
+    "`job-start`, `job-retry` and `job-end` carry runId, pool, "
+    "action, annotation and their own fields",
+)
 def test_a_failed_run_ends_with_its_error(world, message, logged) -> None:
     def work(ctx: Any, args: Any) -> None:
         raise ValueError("boom")
@@ -90,6 +100,7 @@ def test_a_failed_run_ends_with_its_error(world, message, logged) -> None:
     ]
 
 
+@pytest.mark.promise("Retries", "A lost worker is a failed attempt, and its error says so")
 def test_a_lost_worker_is_a_retry_that_says_so(world, message, logged) -> None:
     attempted(message(world.put(world.a_run(kind="running", claim="c1", lease=NOW))))
     [line] = logged("job-retry")
@@ -109,6 +120,9 @@ def level(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     logs.user_logger.cache_clear()
 
 
+@pytest.mark.promise(
+    "Log events", "Job events are logged at INFO and DEBUG, but not at WARN or ERROR"
+)
 @pytest.mark.parametrize(
     ("name", "seen"), [("DEBUG", True), ("INFO", True), ("WARN", False), ("ERROR", False)]
 )
@@ -123,6 +137,9 @@ def test_jobs_are_logged_at_info_and_below(
     assert bool(found) is seen
 
 
+@pytest.mark.promise(
+    "Log events", "Values of arguments, contexts and results are logged at DEBUG only"
+)
 def test_values_are_logged_at_debug(world, message, logged, monkeypatch) -> None:
     level(monkeypatch, "DEBUG")
     world.action(lambda ctx, args: "4343")

@@ -80,6 +80,7 @@ def test_01_a_message_delivered_twice_at_once_runs_the_action_once(world, messag
     assert (work.calls, world.run(KEY).result) == (1, "success")
 
 
+@pytest.mark.promise("Retries", "A lost worker is a failed attempt, and its error says so")
 def test_02_a_consumer_that_dies_after_its_claim_lost_one_attempt(world, message, work) -> None:
     m0 = message(world.put(world.a_run()))
     world.die_after("update_item")
@@ -255,6 +256,9 @@ def test_16_while_the_table_is_away_no_run_fails_and_then_the_backlog_drains(
     assert (world.run(KEY).result, work.calls) == ("success", 1)
 
 
+@pytest.mark.promise(
+    "Results and completion", "A second or late report for an attempt changes nothing"
+)
 def test_17_a_lost_attempt_that_ends_late_overwrites_nothing(world, message, work) -> None:
     def lost_and_claimed_again() -> None:
         lost = Reschedule(due=AGAIN, error=LOST)
@@ -370,6 +374,9 @@ def an_order() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.promise(
+    "Results and completion", "The writes that a handler returns take effect exactly once"
+)
 def test_24_an_ended_event_twice_at_once_and_a_crash_have_one_effect(world) -> None:
     effects: list[str] = []
     copies: list[float | None] = []

@@ -50,6 +50,11 @@ def test_an_empty_pool_lists_nothing(world) -> None:
     assert list_runs("default", kind=None, limit=None, cursor=None) == {"runs": []}
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "`GET /pools/{pool}/runs` lists the open runs, oldest first, "
+    "in pages without loss or repetition",
+)
 def test_the_oldest_comes_first_over_all_partitions(many) -> None:
     assert listed(limit="20")[0] == many[:20]
 
@@ -67,6 +72,11 @@ def test_a_run_is_listed_as_its_status(world) -> None:
     }
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "`GET /pools/{pool}/runs` lists the open runs, oldest first, "
+    "in pages without loss or repetition",
+)
 @pytest.mark.parametrize("limit", ["30", "100", None])
 def test_pages_follow_each_other_without_loss_or_repetition(many, limit: str | None) -> None:
     found, cursor = listed(limit=limit)
@@ -112,6 +122,10 @@ STATES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.promise(
+    "HTTP API",
+    "The query `kind` selects which runs are listed; ended runs are listed only with `kind=parked`",
+)
 @pytest.mark.parametrize(
     ("kind", "names"),
     [

@@ -117,6 +117,14 @@ def stored(key: str) -> dict[str, Any]:
     return dict(answer.get("Item", {}))
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "In `workpool_local`, a run waits, is retried and completes as in a deployment",
+)
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "`settle`, `tick` and `wait` move the clock of `workpool_local`",
+)
 def test_a_run_that_fails_twice_waits_between_and_completes(local) -> None:
     pool, began = IdempotentWorkpool(), local.now_ms
     run_id = pool.run("orders.charge", {"failures": 2}, on_complete="orders.settled")
@@ -134,6 +142,10 @@ def test_a_run_that_fails_twice_waits_between_and_completes(local) -> None:
     assert pool.stats()["recentExecutions"] == 3
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "In `workpool_local`, a run waits, is retried and completes as in a deployment",
+)
 def test_a_failed_run_is_told_to_its_handler(local) -> None:
     pool = IdempotentWorkpool()
     failed = pool.run_once("orders.charge", {"failures": 9}, on_complete="orders.settled")
@@ -145,6 +157,10 @@ def test_a_failed_run_is_told_to_its_handler(local) -> None:
         assert stored(f"settled {run_id}")["result"] == {"S": "failed"}
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "After `workpool_local.kill`, the action is called again with the same idempotency key",
+)
 def test_a_killed_attempt_calls_the_action_again_with_the_same_key(local) -> None:
     pool = IdempotentWorkpool()
     local.kill()
@@ -157,6 +173,10 @@ def test_a_killed_attempt_calls_the_action_again_with_the_same_key(local) -> Non
     assert second["ended"] == "success"
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "`settle`, `tick` and `wait` move the clock of `workpool_local`",
+)
 def test_wait_moves_the_clock_and_a_run_for_later_comes_in_its_time(local) -> None:
     pool, began = IdempotentWorkpool(), local.now_ms
     later = pool.run_after(3_600_000, "orders.charge")
@@ -169,6 +189,10 @@ def test_wait_moves_the_clock_and_a_run_for_later_comes_in_its_time(local) -> No
         pool.wait(never, timeout=60)
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "`settle` does not wait for the start time of a canceled run",
+)
 def test_a_canceled_run_moves_no_clock(local) -> None:
     pool, began = IdempotentWorkpool(), local.now_ms
     next_month = pool.run_after(30 * 86_400_000, "orders.charge", on_complete="orders.settled")
@@ -180,6 +204,9 @@ def test_a_canceled_run_moves_no_clock(local) -> None:
     assert local.now_ms - began < 60_000
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing", "`workpool_local` lists runs and cancels all of them"
+)
 def test_cancel_all_and_lists(local) -> None:
     pool = IdempotentWorkpool()
     runs = [pool.run_after(3_600_000, "orders.charge") for _ in range(3)]
@@ -191,6 +218,10 @@ def test_cancel_all_and_lists(local) -> None:
     assert list(pool.runs()) == []
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "`workpool_local` parks the completion of a handler that keeps raising, and redrives it",
+)
 def test_a_handler_that_raises_is_parked_and_redriven(local) -> None:
     pool = IdempotentWorkpool()
     run_id = pool.run("orders.charge", on_complete="orders.settled", context="raises")
@@ -203,6 +234,10 @@ def test_a_handler_that_raises_is_parked_and_redriven(local) -> None:
     assert pool.status(run_id).completion == "done"
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "In `workpool_local`, a run starts with a transaction of the test if the transaction commits",
+)
 def test_a_transaction_of_ones_own_starts_its_run_if_it_commits(local) -> None:
     pool, dynamodb = IdempotentWorkpool(), boto3.client("dynamodb")
     put = {"Put": {"TableName": "calls", "Item": {"id": {"S": "order"}}}}
@@ -218,6 +253,11 @@ def test_a_transaction_of_ones_own_starts_its_run_if_it_commits(local) -> None:
     assert pool.stats()["pending"] == 0
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "In `workpool_local`, an action may submit further runs; if "
+    "this never ends, the test gets an error",
+)
 def test_an_action_submits_runs_and_one_that_never_stops_is_told(local, monkeypatch) -> None:
     pool = IdempotentWorkpool()
     run_id = pool.run("orders.chain", {"left": 2})
@@ -234,6 +274,10 @@ def test_an_action_submits_runs_and_one_that_never_stops_is_told(local, monkeypa
             goes_on()
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "`workpool_local.function` sets what a `lambda:` action answers",
+)
 def test_a_lambda_action_is_what_the_test_says(local) -> None:
     pool, given = IdempotentWorkpool("other"), []
 
@@ -252,6 +296,10 @@ def test_a_lambda_action_is_what_the_test_says(local) -> None:
     assert "BANK" not in os.environ
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "In `workpool_local`, a mistake raises the same error as in a deployment",
+)
 def test_mistakes_are_told_as_where_it_is_deployed(local) -> None:
     with pytest.raises(UnknownAction, match=r"orders\.charge"):
         IdempotentWorkpool().run("orders.nothing")
@@ -272,6 +320,9 @@ def test_mistakes_are_told_as_where_it_is_deployed(local) -> None:
     assert [it["paused"] for it in IdempotentWorkpool().pools()] == [False, False]
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing", "`workpool_local` accepts batches and large values"
+)
 def test_large_values_and_batches(local) -> None:
     pool = IdempotentWorkpool()
     runs = pool.run_batch([{"action": "orders.charge", "args": {"x": "x" * 50_000}}] * 30)
@@ -282,6 +333,10 @@ def test_large_values_and_batches(local) -> None:
     assert status.result == {"type": "success", "returnValue": {"calls": 1, "x": "x" * 50_000}}
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "In `workpool_local`, only the actions of a pool see its `environment`",
+)
 def test_a_pools_environment_is_its_actions_alone(local) -> None:
     runs = {it: IdempotentWorkpool(it).run("orders.charge", {"bank": 1}) for it in POOLS}
     local.settle()
@@ -289,12 +344,19 @@ def test_a_pools_environment_is_its_actions_alone(local) -> None:
     assert [it and it["returnValue"] for it in values] == [None, "far away"]
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "An exception that is meant for pytest ends the test; it is no failure of the action",
+)
 def test_what_is_meant_for_pytest_is_no_failure_of_the_action(local) -> None:
     IdempotentWorkpool().run("orders.charge", {"wrong": True})
     with pytest.raises(pytest.fail.Exception, match="a mistake of the test's"):
         local.settle()
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing", "`workpool_local` works inside an event loop"
+)
 def test_in_an_event_loop_an_async_action_runs_all_the_same(local) -> None:
     async def test() -> str:
         run_id = IdempotentWorkpool().run("orders.chain", {"left": 0})
@@ -304,6 +366,10 @@ def test_in_an_event_loop_an_async_action_runs_all_the_same(local) -> None:
     assert IdempotentWorkpool().status(asyncio.run(test())).succeeded
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "`workpool_local` works in another region, and with a client that was made before",
+)
 def test_a_client_made_before_speaks_to_the_pools_too_and_another_region_is_kept(
     monkeypatch, request
 ) -> None:
@@ -319,6 +385,9 @@ def test_a_client_made_before_speaks_to_the_pools_too_and_another_region_is_kept
     assert pool.status(run_id).succeeded
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing", "`workpool_local` counts all runs in its statistics"
+)
 def test_many_runs_are_counted(local) -> None:
     pool = IdempotentWorkpool()
     pool.run_batch([{"action": "orders.chain", "args": {"left": 0}}] * 150)
@@ -334,6 +403,10 @@ def test_many_runs_are_counted(local) -> None:
     }
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "The pools of `workpool_local` are those of `cdk.json`, or of the fixture `workpool_pools`",
+)
 def test_a_project_names_the_plugin_and_its_pools_are_those_of_cdk_json(tmp_path: Path) -> None:
     """In a process of its own, as a clone's own tests are: its actions, its `cdk.json`."""
     functions = tmp_path / "project" / "functions"

@@ -66,6 +66,9 @@ def deployed(world) -> None:
 # Where they lie
 
 
+@pytest.mark.promise(
+    "Large payloads", "A healthy run with payloads of a kilobyte makes no request to S3"
+)
 def test_a_healthy_run_of_a_kilobyte_makes_no_request_to_s3(world) -> None:
     kilobyte = {"a": "x" * 1000}
     world.action(lambda ctx, args: args)
@@ -79,6 +82,9 @@ def test_a_healthy_run_of_a_kilobyte_makes_no_request_to_s3(world) -> None:
     assert "s3" not in world.used
 
 
+@pytest.mark.promise(
+    "Large payloads", "Arguments and context above 2048 bytes are stored as objects"
+)
 @pytest.mark.parametrize(("length", "where"), [(2048, "item"), (2049, "object")])
 @pytest.mark.parametrize("field", ["args", "context"])
 def test_arguments_and_context_lie_in_the_item_up_to_2048_bytes(
@@ -98,6 +104,7 @@ def test_arguments_and_context_lie_in_the_item_up_to_2048_bytes(
         assert re.fullmatch(rf"default/{run.run_id}/[0-9a-f]{{32}}-{field}", name)
 
 
+@pytest.mark.promise("Large payloads", "A return value above 4096 bytes is stored as an object")
 @pytest.mark.parametrize(("length", "where"), [(4096, "item"), (4097, "object")])
 def test_a_return_value_lies_in_the_item_up_to_4096_bytes(world, length: int, where: str) -> None:
     value = "ü" + "x" * (length - 4)
@@ -114,6 +121,9 @@ def test_a_return_value_lies_in_the_item_up_to_4096_bytes(world, length: int, wh
         assert (run.return_value.size, world.objects()) == (length, {name: text})
 
 
+@pytest.mark.promise(
+    "Large payloads", "The largest return value, 16,000,000 bytes, is stored as an object"
+)
 def test_the_largest_value_of_all_is_an_object(world) -> None:
     world.action(lambda ctx, args: "x" * 15_999_998)
     run = attempted(world, submitted(world))
@@ -122,6 +132,9 @@ def test_the_largest_value_of_all_is_an_object(world) -> None:
     assert len(text) == 16_000_000
 
 
+@pytest.mark.promise(
+    "Large payloads", "The action and the handler get the values that objects hold"
+)
 def test_action_and_handler_are_told_what_objects_hold(world) -> None:
     seen: list[Any] = []
     world.action(lambda ctx, args: seen.append(args) or {"r": args})
@@ -136,6 +149,7 @@ def test_action_and_handler_are_told_what_objects_hold(world) -> None:
     ]
 
 
+@pytest.mark.promise("Large payloads", "The handler of a run without success gets no return value")
 def test_a_run_without_success_has_no_return_value_for_its_handler(world) -> None:
     seen: list[Any] = []
     world.handler(lambda ctx, context, result: seen.append((context, result)))
@@ -145,6 +159,9 @@ def test_a_run_without_success_has_no_return_value_for_its_handler(world) -> Non
     assert seen == [(LARGE, {"type": "canceled"})]
 
 
+@pytest.mark.promise(
+    "Large payloads", "A status includes large arguments and contexts if the caller asks for them"
+)
 def test_what_is_large_is_included_where_it_is_asked_for(world) -> None:
     run = submitted(world, args=LARGE, options={"context": [LARGE]})
     shown = status("default", run.run_id, include=["args", "context", "attempts"])
@@ -173,6 +190,9 @@ def ended(world: Any, run_id: str, text: str, **more: Any) -> Run:
     return run
 
 
+@pytest.mark.promise(
+    "Large payloads", "A return value above 32 KB is shown as a URL that is valid for 15 minutes"
+)
 @pytest.mark.parametrize("read", ["status", "status_many"])
 def test_a_return_value_above_32_kb_is_shown_as_a_url_of_15_minutes(
     world, monkeypatch, read: str
@@ -194,6 +214,9 @@ def test_a_return_value_above_32_kb_is_shown_as_a_url_of_15_minutes(
     assert (query["X-Amz-Expires"], query["X-Amz-Algorithm"]) == (["900"], ["AWS4-HMAC-SHA256"])
 
 
+@pytest.mark.promise(
+    "Large payloads", "A status is answered even if its return value cannot be read"
+)
 @pytest.mark.parametrize("code", ["NoSuchKey", "AccessDenied", "SlowDown"])
 def test_a_value_that_cannot_be_read_keeps_no_status_back(world, logged: Any, code: str) -> None:
     ended(world, "r1", TEXT)
@@ -202,6 +225,7 @@ def test_a_value_that_cannot_be_read_keeps_no_status_back(world, logged: Any, co
     assert [it["runId"] for it in logged("return-value-unread")] == ["r1"]
 
 
+@pytest.mark.promise("Large payloads", "Many statuses fit into one answer of a Lambda function")
 def test_many_statuses_and_lists_stay_within_what_lambda_answers(world) -> None:
     """A hundred values of 32 KB that take twice as much in an answer."""
     text = json.dumps('"' * 16_383)
@@ -252,6 +276,7 @@ def bucket(world, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     thread.join()
 
 
+@pytest.mark.promise("Large payloads", "The client follows the URL of a large return value")
 def test_the_client_follows_the_url_of_a_large_value(world, bucket: list[str]) -> None:
     value = "ü" * 40_000
     ended(world, "r1", json.dumps(value, ensure_ascii=False))
@@ -261,6 +286,7 @@ def test_the_client_follows_the_url_of_a_large_value(world, bucket: list[str]) -
     assert bucket == ["/default/r1/c1-result"] * 3
 
 
+@pytest.mark.promise("Large payloads", "The client does not follow the URL if the caller says so")
 def test_the_client_leaves_a_large_value_where_it_is_when_asked_to(
     world, bucket: list[str]
 ) -> None:
@@ -275,6 +301,9 @@ def test_the_client_leaves_a_large_value_where_it_is_when_asked_to(
     assert shown.result == {"type": "success", "returnValue": "x" * 40_000}
 
 
+@pytest.mark.promise(
+    "Large payloads", "If the URL of a return value leads nowhere, the client raises `Internal`"
+)
 def test_a_url_that_leads_nowhere_is_an_error_of_the_pool(world, bucket: list[str]) -> None:
     run = ended(world, "r1", json.dumps("x" * 40_000))
     world.client("s3").delete_object(Bucket="payloads", Key=run.return_value.at)
@@ -283,6 +312,10 @@ def test_a_url_that_leads_nowhere_is_an_error_of_the_pool(world, bucket: list[st
     assert len(bucket) == 4  # tried again, as every call
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "`transact_item` keeps arguments and context in the item, up to 125,000 bytes each",
+)
 @pytest.mark.parametrize("field", ["args", "context"])
 def test_a_transaction_holds_what_its_item_can_hold(world, field: str) -> None:
     pool = IdempotentWorkpool("default")
@@ -301,6 +334,7 @@ def test_a_transaction_holds_what_its_item_can_hold(world, field: str) -> None:
     assert world.objects() == {}
 
 
+@pytest.mark.promise("Large payloads", "An entry of a batch that is no request is refused alone")
 def test_a_run_of_a_batch_that_is_no_request_is_refused_alone(world) -> None:
     bad: list[Any] = [{"action": "jobs.work", "options": None}, None, {"options": {}}, 7]
     good = {"action": "jobs.work"}
@@ -310,6 +344,7 @@ def test_a_run_of_a_batch_that_is_no_request_is_refused_alone(world) -> None:
     assert len(world.items()) == 2
 
 
+@pytest.mark.promise("Large payloads", "The client splits a batch so that Lambda accepts each part")
 def test_a_batch_is_split_by_what_lambda_takes_of_it() -> None:
     """Quotes count twice, in the string in which a body is handed on; other letters once."""
     from workpool.client import _batches
@@ -327,6 +362,7 @@ def test_a_batch_is_split_by_what_lambda_takes_of_it() -> None:
 # What loses a race changes nothing that others read
 
 
+@pytest.mark.promise("Large payloads", "A submit with a known idempotency key writes no object")
 def test_a_key_that_was_seen_writes_no_object_whatever_the_request(world) -> None:
     options = {"idempotencyKey": "k1"}
     run = submitted(world, args=LARGE, options=options)
@@ -338,6 +374,11 @@ def test_a_key_that_was_seen_writes_no_object_whatever_the_request(world) -> Non
     assert world.objects() == {run.args.at: TEXT}
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "A submit or an attempt that loses a race after it wrote an "
+    "object changes nothing that others read",
+)
 @pytest.mark.parametrize("same", [True, False], ids=["the same request", "another"])
 def test_a_submit_that_loses_its_key_after_it_wrote_changes_nothing_that_others_read(
     world, same: bool
@@ -359,6 +400,11 @@ def test_a_submit_that_loses_its_key_after_it_wrote_changes_nothing_that_others_
     assert world.objects() == {run.args.at: TEXT}
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "A submit or an attempt that loses a race after it wrote an "
+    "object changes nothing that others read",
+)
 def test_a_lost_attempt_that_wrote_its_object_changes_nothing_that_others_read(world) -> None:
     world.action(lambda ctx, args: f"{ctx.retries}" * 5000)
     run = submitted(world)
@@ -381,6 +427,7 @@ def test_a_lost_attempt_that_wrote_its_object_changes_nothing_that_others_read(w
     assert world.objects() == {after.return_value.at: '"' + "1" * 5000 + '"'}
 
 
+@pytest.mark.promise("Large payloads", "A refused request writes no object")
 def test_what_is_refused_writes_no_object(world) -> None:
     for more in (
         {"action": "jobs.nothing"},
@@ -396,6 +443,7 @@ def test_what_is_refused_writes_no_object(world) -> None:
 # S3 denies, is slow, or has nothing
 
 
+@pytest.mark.promise("Large payloads", "A submit whose object S3 refuses is not accepted")
 @pytest.mark.parametrize(
     ("code", "error"), [("AccessDenied", workpool.Internal), ("SlowDown", workpool.Throttled)]
 )
@@ -428,6 +476,10 @@ def test_a_claim_and_a_lease_last_until_the_deadline_however_long_s3_took(world)
     assert leases == [("action", deadline), ("handler", deadline)]
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "If S3 denies a read or fails for a while, this costs no attempt and no try of the handler",
+)
 @pytest.mark.parametrize("code", ["AccessDenied", "SlowDown", "NoSuchBucket"])
 def test_arguments_that_s3_does_not_give_now_cost_no_attempt(world, logged: Any, code: str) -> None:
     run = submitted(world, args=LARGE, options={"maxRetries": 0})
@@ -440,6 +492,9 @@ def test_arguments_that_s3_does_not_give_now_cost_no_attempt(world, logged: Any,
     assert attempted(world, run).result == "success"
 
 
+@pytest.mark.promise(
+    "Large payloads", "If the arguments of a run are missing in S3, the run fails at once"
+)
 def test_arguments_that_are_missing_fail_the_run_at_once(world) -> None:
     run = submitted(world, args=LARGE)
     world.client("s3").delete_object(Bucket="payloads", Key=run.args.at)
@@ -450,6 +505,9 @@ def test_arguments_that_are_missing_fail_the_run_at_once(world) -> None:
     )
 
 
+@pytest.mark.promise(
+    "Large payloads", "A return value that S3 refuses is a failed attempt, which is retried"
+)
 def test_a_return_value_that_s3_does_not_take_is_a_failed_attempt_and_is_retried(world) -> None:
     world.action(lambda ctx, args: "x" * 5000)
     run = submitted(world)
@@ -462,6 +520,10 @@ def test_a_return_value_that_s3_does_not_take_is_a_failed_attempt_and_is_retried
     assert attempted(world, after).result == "success"
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "If S3 denies a read or fails for a while, this costs no attempt and no try of the handler",
+)
 @pytest.mark.parametrize("code", ["AccessDenied", "SlowDown"])
 def test_a_context_that_s3_does_not_give_now_costs_no_try_of_the_handler(
     world, logged: Any, code: str
@@ -477,6 +539,10 @@ def test_a_context_that_s3_does_not_give_now_costs_no_try_of_the_handler(
     assert world.run(run.key).completion == "done"
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "If the context or return value is missing in S3, the completion is parked at once",
+)
 @pytest.mark.parametrize("field", ["context", "return_value"])
 def test_a_completion_whose_payload_is_missing_is_parked_at_once(world, field: str) -> None:
     called: list[Any] = []
@@ -510,6 +576,9 @@ def of_objects(world: Any, run: Run, claim: str) -> Run:
     return replace(run, large="yes", **at)
 
 
+@pytest.mark.promise(
+    "Large payloads", "The objects of a run are deleted when the run is forgotten, and not before"
+)
 def test_objects_go_when_their_run_is_forgotten_and_not_before(world) -> None:
     run = of_objects(world, world.a_run(kind="running", claim="c1", lease=NOW), "c1")
     over = replace(run, kind="completed", result="success", open=None, lease=None)
@@ -520,6 +589,11 @@ def test_objects_go_when_their_run_is_forgotten_and_not_before(world) -> None:
     relayed(world, over, None)  # The same again, as a replay brings it.
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "When a key is used again, the objects of the forgotten run are "
+    "deleted and those of the new run stay",
+)
 def test_a_key_used_again_takes_the_objects_of_its_forgotten_run_and_no_others(world) -> None:
     old = of_objects(world, world.a_run(kind="completed", result="success", expires_at=1), "c1")
     new = of_objects(world, world.a_run(enqueued_at=NOW + 1, due=NOW + 1), "c2")
@@ -527,6 +601,11 @@ def test_a_key_used_again_takes_the_objects_of_its_forgotten_run_and_no_others(w
     assert set(world.objects()) == set(new.objects)
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "When a key is used again, the objects of the forgotten run are "
+    "deleted and those of the new run stay",
+)
 def test_a_run_that_is_submitted_again_reads_its_own_arguments_whenever_the_old_ones_go(
     world,
 ) -> None:
@@ -541,6 +620,9 @@ def test_a_run_that_is_submitted_again_reads_its_own_arguments_whenever_the_old_
     assert attempted(world, new).result == "success"
 
 
+@pytest.mark.promise(
+    "Large payloads", "A deletion that S3 refuses delays no hint; the objects are collected later"
+)
 def test_a_deletion_that_s3_refuses_holds_up_no_hint_and_is_left_to_the_orphans(
     world, logged: Any
 ) -> None:
@@ -581,6 +663,9 @@ def three(world) -> dict[str, Run | None]:
     return {named: world.put(world.a_run(args=Payload(at=named), large="yes"))}
 
 
+@pytest.mark.promise(
+    "Large payloads", "Objects that no run names are collected when they are a day old"
+)
 def test_orphans_are_collected_when_they_are_a_day_old(world, three: dict[str, Any]) -> None:
     before = set(world.objects())
     assert collected(world, days=0.9) == 0
@@ -589,6 +674,7 @@ def test_orphans_are_collected_when_they_are_a_day_old(world, three: dict[str, A
     assert before - set(world.objects()) == {"default/r1/w2-args", "default/r2/c1-result"}
 
 
+@pytest.mark.promise("Large payloads", "The search for objects that no run names begins once a day")
 def test_a_walk_through_the_bucket_begins_once_a_day(world, three: dict[str, Any]) -> None:
     assert collected(world, days=2) == 2
     world.put_object("default/r3/c1-result", TEXT)
@@ -603,6 +689,10 @@ def test_a_walk_may_be_asked_for_with_an_age_of_its_own(world, three: dict[str, 
     assert collected(world, days=0.1, older_than_seconds=3600) == 2
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "The search for objects that no run names continues where the last one ran out of time",
+)
 def test_a_walk_goes_on_where_the_last_one_ran_out_of_time(world, monkeypatch) -> None:
     monkeypatch.setattr(payloads, "PAGE", 2)
     for number in range(5):
@@ -613,6 +703,10 @@ def test_a_walk_goes_on_where_the_last_one_ran_out_of_time(world, monkeypatch) -
     assert world.made("list_objects_v2") == 3
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "The objects of an item stay if the item cannot be read, or is expired and not yet deleted",
+)
 def test_objects_of_an_item_that_cannot_be_read_stay(world, three: dict[str, Any]) -> None:
     item = world.item()
     world.put_item(item | {"v": {"N": "2"}})
@@ -623,6 +717,10 @@ def test_objects_of_an_item_that_cannot_be_read_stay(world, three: dict[str, Any
     assert collected(world, days=4) == 2
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "The objects of an item stay if the item cannot be read, or is expired and not yet deleted",
+)
 def test_an_expired_item_that_still_stands_keeps_its_objects_for_the_relay(
     world, three: dict[str, Any]
 ) -> None:
@@ -632,6 +730,10 @@ def test_an_expired_item_that_still_stands_keeps_its_objects_for_the_relay(
     assert set(three) <= set(world.objects())
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "The sweeper collects objects that no run names, and a failure there does not fail the sweep",
+)
 def test_the_sweeper_collects_and_a_failure_there_fails_no_sweep(
     world, lambda_context: Callable[..., Any], logged: Any, three: dict[str, Any]
 ) -> None:

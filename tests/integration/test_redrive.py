@@ -40,6 +40,7 @@ def parked(world) -> Callable[..., Run]:
     return of
 
 
+@pytest.mark.promise("HTTP API", "`POST /pools/{pool}/redrive` announces all parked runs again")
 def test_all_parked_runs_are_redriven_and_announced_again(world, parked) -> None:
     ids = {parked(f"r{number}").run_id for number in range(12)}
     assert redrive("default") == 12
@@ -51,6 +52,7 @@ def test_all_parked_runs_are_redriven_and_announced_again(world, parked) -> None
     assert redrive("default") == 0
 
 
+@pytest.mark.promise("HTTP API", "A redrive that names runs redrives only those")
 def test_those_that_are_named_are_redriven_alone(world, parked) -> None:
     for number in range(3):
         parked(f"r{number}")
@@ -96,6 +98,7 @@ def test_a_redrive_whose_answer_was_lost_counts(world, parked) -> None:
     assert redrive("default") == 1
 
 
+@pytest.mark.promise("Results and completion", "A redriven handler has all its tries again")
 def test_the_tries_begin_anew(world, parked) -> None:
     calls = []
 
@@ -113,6 +116,7 @@ def test_the_tries_begin_anew(world, parked) -> None:
     assert world.run(run.key).completion == "done"
 
 
+@pytest.mark.promise("Results and completion", "A redriven handler has all its tries again")
 def test_a_handler_that_still_raises_is_parked_again_and_may_be_redriven_again(
     world, parked
 ) -> None:

@@ -53,6 +53,13 @@ def raising(error: Exception) -> Callable[[Any], Any]:
     return do
 
 
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "A `lambda:` action gets runId, pool, retries, idempotencyKey and args",
+)
+@pytest.mark.promise(
+    "Actions that are Lambda functions", "A `lambda:` action is invoked once per attempt"
+)
 def test_a_function_is_told_the_run_and_its_return_value_is_the_runs(world, attempted) -> None:
     run = attempted(lambda given: {"got": given["args"]}, args='{"n":1}', retries=2)
     assert world.lambdas.invoked == [
@@ -70,6 +77,10 @@ def test_a_function_is_told_the_run_and_its_return_value_is_the_runs(world, atte
     assert (run.result, json.loads(run.return_value.text or "")) == ("success", {"got": {"n": 1}})
 
 
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "An error of a `lambda:` function is a failed attempt, which is retried",
+)
 def test_a_functions_error_is_a_failed_attempt_and_is_retried(world, attempted) -> None:
     run = attempted(raising(ValueError("no luck")))
     assert (run.kind, run.retries, run.due) == ("scheduled", 1, NOW + 1000)
@@ -82,6 +93,10 @@ def test_without_retries_left_a_functions_error_ends_the_run(attempted) -> None:
     assert (run.result, run.error) == ("failed", "no luck")
 
 
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "A NonRetryableError, known by its type or its message, ends the run",
+)
 @pytest.mark.parametrize(
     "error",
     [
@@ -95,10 +110,18 @@ def test_a_final_error_is_known_by_its_type_or_by_its_message(attempted, error) 
     assert (run.kind, run.result, run.error) == ("completed", "failed", str(error))
 
 
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "An error whose message only mentions NonRetryableError is retried",
+)
 def test_an_error_that_only_mentions_it_is_retried(attempted) -> None:
     assert attempted(raising(ValueError("no NonRetryableError: here"))).kind == "scheduled"
 
 
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "The timeout of a `lambda:` function must be below the `actionTimeoutSeconds` of the pool",
+)
 @pytest.mark.parametrize("timeout", [60, 61, 900])
 def test_a_function_that_could_outlive_the_attempt_is_refused_at_once(
     world, attempted, timeout: int
@@ -130,6 +153,9 @@ def test_a_slow_start_of_the_consumer_does_not_fail_the_run_for_good(world, mess
     assert world.run(run.key).kind == "scheduled"
 
 
+@pytest.mark.promise(
+    "Actions that are Lambda functions", "A `lambda:` action is invoked once per attempt"
+)
 @pytest.mark.parametrize("code", ["TooManyRequestsException", "AccessDeniedException"])
 def test_what_lambda_refuses_is_a_failed_attempt_not_repeated_within_it(
     world, attempted, code: str
@@ -149,12 +175,19 @@ def test_a_function_that_does_not_answer_in_time_is_a_failed_attempt(world, atte
     assert attempted(lambda given: 1).kind == "scheduled"
 
 
+@pytest.mark.promise(
+    "Large payloads", "The return value of a `lambda:` action may be as large as Lambda allows"
+)
 def test_a_result_may_be_as_large_as_lambda_answers(world, attempted) -> None:
     run = attempted(lambda given: "x" * 6_000_000)
     assert (run.kind, run.result, run.return_value.size) == ("completed", "success", 6_000_002)
     assert world.objects() == {run.return_value.at: '"' + "x" * 6_000_000 + '"'}
 
 
+@pytest.mark.promise(
+    "Results and completion",
+    "A return value that is no JSON, too large or nested too deeply fails the run at once",
+)
 def test_a_result_that_is_too_deep_fails_the_run_at_once(attempted) -> None:
     run = attempted(lambda given: b"[" * 201 + b"]" * 201)
     assert (run.kind, run.result) == ("completed", "failed")
@@ -185,6 +218,10 @@ def test_a_listed_function_is_accepted_by_its_name(world) -> None:
     assert world.run(f"default#{run_id}").action == "lambda:my-function"
 
 
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "A function that is not in `lambdaActions` is refused as `UnknownAction`",
+)
 @pytest.mark.parametrize(
     ("pool", "name", "known"),
     [

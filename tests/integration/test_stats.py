@@ -69,6 +69,11 @@ TABLE: list[tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, int]]]
 ]
 
 
+@pytest.mark.promise("Cancel", "A canceled run is counted as canceled, never as failed")
+@pytest.mark.promise(
+    "Statistics",
+    "`pending` counts the runs that have not ended, also those that run or wait for a retry",
+)
 @pytest.mark.parametrize(("old", "new", "counted"), TABLE)
 def test_what_a_change_of_state_counts(world, old, new, counted) -> None:
     before = None if old is None else world.a_run(**old)
@@ -106,6 +111,11 @@ def test_a_batch_is_counted_in_one_transaction_with_its_marker(world) -> None:
     assert world.made("transact_write_items") == 1
 
 
+@pytest.mark.promise(
+    "Statistics",
+    "Each change of a run counts once, even if a batch is replayed, a "
+    "process dies, or two processes count at the same time",
+)
 def test_a_replayed_batch_counts_nothing(world) -> None:
     for _ in range(3):
         counted(world, changes(world, 5))
@@ -113,6 +123,11 @@ def test_a_replayed_batch_counts_nothing(world) -> None:
     assert world.made("transact_write_items") == 1
 
 
+@pytest.mark.promise(
+    "Statistics",
+    "Each change of a run counts once, even if a batch is replayed, a "
+    "process dies, or two processes count at the same time",
+)
 def test_a_replay_with_more_behind_counts_what_is_new(world) -> None:
     counted(world, changes(world, 5))
     counted(world, changes(world, 9))
@@ -120,6 +135,11 @@ def test_a_replay_with_more_behind_counts_what_is_new(world) -> None:
     assert totals() == (1, 4)
 
 
+@pytest.mark.promise(
+    "Statistics",
+    "Each change of a run counts once, even if a batch is replayed, a "
+    "process dies, or two processes count at the same time",
+)
 def test_a_large_batch_is_counted_in_pieces_each_once(world) -> None:
     its = changes(world, 101)
     world.pass_by("transact_write_items")
@@ -132,6 +152,11 @@ def test_a_large_batch_is_counted_in_pieces_each_once(world) -> None:
     assert world.made("transact_write_items") == 3
 
 
+@pytest.mark.promise(
+    "Statistics",
+    "Each change of a run counts once, even if a batch is replayed, a "
+    "process dies, or two processes count at the same time",
+)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_process_that_dies_at_a_count_has_it_counted_once_all_the_same(world, when) -> None:
     its = changes(world, 5)
@@ -169,6 +194,11 @@ def test_any_other_refusal_has_the_batch_come_again(world) -> None:
     assert totals() == (0, 0)
 
 
+@pytest.mark.promise(
+    "Statistics",
+    "Each change of a run counts once, even if a batch is replayed, a "
+    "process dies, or two processes count at the same time",
+)
 def test_the_same_batch_counted_twice_at_once_counts_once(world) -> None:
     its = changes(world, 9)
     world.meanwhile("transact_write_items", lambda: counted(world, its))
@@ -304,6 +334,10 @@ def snapshot(run_key: str) -> Run | None:
     return None if item is None else Run.from_item(item.to_json()["Attributes"])
 
 
+@pytest.mark.promise(
+    "Statistics",
+    "`pending` counts the runs that have not ended, also those that run or wait for a retry",
+)
 def test_after_many_random_runs_the_statistics_equal_a_recount(
     world, lambda_context, monkeypatch, no_jitter
 ) -> None:
@@ -399,6 +433,7 @@ def ended(world) -> Callable[..., None]:
     return of
 
 
+@pytest.mark.promise("Statistics", "A rate is 0 if there is nothing to divide by")
 def test_statistics_of_an_idle_pool_divide_by_nothing(world) -> None:
     assert stats.stats("default") == {
         "pending": 0,
@@ -411,6 +446,7 @@ def test_statistics_of_an_idle_pool_divide_by_nothing(world) -> None:
     }
 
 
+@pytest.mark.promise("Statistics", "The bound of the statistics window is inclusive")
 def test_the_windows_edge_is_inside(world, ended) -> None:
     ended(WINDOW)
     assert stats.stats("default")["recentExecutions"] == 1
@@ -420,6 +456,12 @@ def test_the_windows_edge_is_inside(world, ended) -> None:
     assert stats.stats("default")["recentExecutions"] == 0
 
 
+@pytest.mark.promise("Cancel", "A canceled run is counted as canceled, never as failed")
+@pytest.mark.promise(
+    "Statistics",
+    "`recentExecutions` and `recentErrorRate` are about attempts; "
+    "`recentPermanentFailureRate` and `recentJobAverageMs` are about runs",
+)
 def test_rates_are_of_attempts_and_of_runs(world, ended) -> None:
     ended(0)
     ended(0, **FAILED, pool="default")
@@ -445,6 +487,10 @@ def test_a_pool_counts_its_own_runs_alone(world, ended) -> None:
     assert stats.stats("other")["recentExecutions"] == 0
 
 
+@pytest.mark.promise(
+    "Statistics", "`oldestPending` is the age of the oldest pending run, and 0 if there is none"
+)
+@pytest.mark.promise("Statistics", "Ended and parked runs do not count for `oldestPending`")
 def test_the_oldest_pending_is_no_ended_and_no_parked_run(world) -> None:
     settled = SETTLED | {"on_complete": "jobs.done"}
     parked = open_partition("default", "r0", parked=True)
@@ -484,6 +530,9 @@ def test_a_due_run_is_found_behind_many_that_are_scheduled_for_later(
     assert stats.oldest_due_ms("default") == oldest
 
 
+@pytest.mark.promise(
+    "Statistics", "Reading the statistics takes the same number of requests for any number of runs"
+)
 def test_reading_them_takes_no_more_requests_for_more_runs(world) -> None:
     world.put(world.a_run())
     stats.stats("default")
@@ -495,6 +544,7 @@ def test_reading_them_takes_no_more_requests_for_more_runs(world) -> None:
     assert len(world.calls) == 2 * few
 
 
+@pytest.mark.promise("Log events", "`stats` is logged at every level")
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARN", "ERROR"])
 def test_logged_statistics_are_one_event_at_any_level(world, logged, monkeypatch, level) -> None:
     monkeypatch.setenv("IDEMPOTENT_WORKPOOL_LOG_LEVEL", level)
@@ -546,10 +596,16 @@ IDLE = {
 }
 
 
+@pytest.mark.promise(
+    "Statistics", "Ten metrics are published in the namespace `Workpool`, with the dimension `Pool`"
+)
 def test_every_pool_publishes_every_metric_under_its_name_alone(world, published) -> None:
     assert published() == {"default": IDLE, "other": IDLE}
 
 
+@pytest.mark.promise(
+    "Statistics", "Ten metrics are published in the namespace `Workpool`, with the dimension `Pool`"
+)
 def test_what_is_published_is_what_the_statistics_say(world, published, ended) -> None:
     world.put(world.a_run(enqueued_at=NOW - 4000, due=NOW - 4000))
     counted(world, [Change(sequence="77", at_ms=NOW, old=None, new=world.a_run())])
@@ -567,6 +623,9 @@ def test_what_is_published_is_what_the_statistics_say(world, published, ended) -
     }
 
 
+@pytest.mark.promise(
+    "Statistics", "A pool is `Wedged` if a run has been due for long and no run ends"
+)
 def test_a_pool_is_wedged_when_something_is_due_for_long_and_nothing_ends(
     world, published, ended
 ) -> None:
@@ -583,6 +642,7 @@ def test_a_pool_is_wedged_when_something_is_due_for_long_and_nothing_ends(
     assert published()["default"]["Wedged"] == 0
 
 
+@pytest.mark.promise("Statistics", "A paused pool is not `Wedged`")
 def test_a_paused_pool_is_not_wedged_and_has_nothing_due(world, published) -> None:
     from workpool.aws import overrides
 
@@ -594,6 +654,7 @@ def test_a_paused_pool_is_not_wedged_and_has_nothing_due(world, published) -> No
     assert metrics["OldestPending"] == 60 * MINUTE
 
 
+@pytest.mark.promise("Statistics", "A run that starts later or already runs is not due")
 def test_what_starts_later_or_runs_is_not_due(world, published) -> None:
     world.put(world.a_run(run_id="r1", kind="scheduled", due=NOW + 24 * 60 * MINUTE))
     lease = NOW + 24 * 60 * MINUTE
@@ -603,6 +664,9 @@ def test_what_starts_later_or_runs_is_not_due(world, published) -> None:
     assert (metrics["Wedged"], metrics["OldestDue"], metrics["OldestPending"]) == (0, 0, 3_600_000)
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing", "Runs that failed for good and parked completions raise alarms"
+)
 def test_parked_completions_are_counted_until_they_are_redriven(world, published) -> None:
     from workpool.aws import store
     from workpool.verbs.redrive import redrive

@@ -85,6 +85,10 @@ def test_what_is_refused_stores_nothing(world, body: Any, code: str, message: st
     assert world.items() == []
 
 
+@pytest.mark.promise(
+    "The submit function",
+    "The submit function refuses with a message that begins with the error code",
+)
 @pytest.mark.parametrize(("body", "code", "message"), REFUSED)
 def test_the_function_refuses_with_code_and_message(
     world, body: Any, code: str, message: str
@@ -96,6 +100,7 @@ def test_the_function_refuses_with_code_and_message(
     assert world.items() == []
 
 
+@pytest.mark.promise("The submit function", "The submit function answers a request with its run id")
 def test_the_function_answers_the_run_id(world) -> None:
     answer = function.handler({"action": "jobs.work"}, None)
     assert answer == {"runId": world.items()[0]["run"]["S"].removeprefix("default#")}
@@ -139,6 +144,10 @@ def test_what_aws_refused_stands_in_the_log_with_its_details(world, logged) -> N
 # Idempotency keys
 
 
+@pytest.mark.promise(
+    "The submit function",
+    "The same idempotency key with the same request answers the same run, marked `existing`",
+)
 def test_the_same_request_with_the_same_key_is_the_same_run(world) -> None:
     first = submit(keyed(args={"n": 1}))
     world.tick(60)
@@ -162,6 +171,9 @@ def test_a_key_holds_in_every_state_of_its_run(world, state: dict[str, Any]) -> 
     assert world.items() == before
 
 
+@pytest.mark.promise(
+    "The submit function", "The same idempotency key with another request is a conflict"
+)
 def test_another_request_with_the_same_key_is_a_conflict(world) -> None:
     run_id = submit(keyed(args={"n": 1}))["runId"]
     before = world.items()

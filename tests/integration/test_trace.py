@@ -36,6 +36,10 @@ def sent(world, operation):
     return given
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing",
+    "With `tracing`, the header of the submit goes along with every hint",
+)
 def test_the_header_goes_with_the_message_the_execution_and_the_event(world, submitted) -> None:
     from handlers import relay
 
@@ -65,6 +69,7 @@ def test_a_dead_letter_that_goes_back_keeps_its_trace(world, submitted) -> None:
     assert header["StringValue"] == HEADER
 
 
+@pytest.mark.promise("Alarms, dashboard, tracing", "Without `tracing`, no header is kept or sent")
 def test_without_tracing_nothing_is_kept_and_nothing_sent(world, submitted) -> None:
     from handlers import relay
 

@@ -53,6 +53,10 @@ def a_wheel(directory: Path) -> Path:
     return wheel
 
 
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "The packages of `functions/requirements.txt` are installed as a layer, without Docker",
+)
 @pytest.mark.parametrize("target", ["lambda", "emulator"])
 def test_a_package_is_installed_where_a_layer_has_it(project: Path, target: Any) -> None:
     require(project, f"# mine\n{a_wheel(project)}  # the smallest\n")
@@ -60,6 +64,10 @@ def test_a_package_is_installed_where_a_layer_has_it(project: Path, target: Any)
     assert (to / "python" / "tiny_package.py").read_text() == "ANSWER = 42\n"
 
 
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "If `functions/requirements.txt` names no package, nothing is installed",
+)
 @pytest.mark.parametrize("text", [None, "", "# only a comment\n\n   # another\n"])
 def test_a_file_that_names_nothing_installs_nothing(
     project: Path, asked: list[list[str]], text: str | None
@@ -71,6 +79,10 @@ def test_a_file_that_names_nothing_installs_nothing(
     assert asked == []
 
 
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "Packages for Lambda are those of its platform, whatever the local machine is",
+)
 def test_for_lambda_wheels_of_its_platform_are_asked_for_whatever_this_machine_is(
     project: Path, asked: list[list[str]]
 ) -> None:

@@ -748,6 +748,7 @@ def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     forget_user_code()
 
 
+@pytest.mark.fault(23, 31, 32)
 @pytest.mark.usefixtures("user_code")
 def test_nothing_is_lost_or_done_twice_whatever_fails() -> None:
     chosen = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "model")]()

@@ -77,6 +77,9 @@ def backdate(stack, pool, run_id):
     )
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing", "A wedged pool raises an alarm, and a paused pool does not"
+)
 def test_a_wedged_pool_is_alarmed_a_paused_one_is_not_and_the_sweeper_mends_it(stack, pool):
     awslambda = stack.client("lambda")
     (mapping,) = awslambda.list_event_source_mappings(FunctionName=f"{stack.name}-wedged-consumer")[
@@ -111,6 +114,9 @@ def test_a_wedged_pool_is_alarmed_a_paused_one_is_not_and_the_sweeper_mends_it(s
     paused.resume()
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing", "A run that is scheduled for next month raises no alarm"
+)
 def test_a_run_for_next_month_alarms_nobody(stack, pool):
     later = pool("wedged").run_after(30 * 24 * 3600 * 1000, "probe.work")
     metrics, _ = published(stack, "wedged")
@@ -119,6 +125,13 @@ def test_a_run_for_next_month_alarms_nobody(stack, pool):
     pool("wedged").cancel(later)
 
 
+@pytest.mark.promise(
+    "The command workpool", "`workpool redrive` redrives parked completions and says how many"
+)
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing", "Runs that failed for good and parked completions raise alarms"
+)
+@pytest.mark.fault(17)
 def test_failed_runs_and_parked_completions_are_alarmed_and_redriven(stack, pool):
     emails = pool("emails")
     run_id = emails.run("probe.refuse", on_complete="probe.raises_twice")
@@ -144,6 +157,10 @@ def test_failed_runs_and_parked_completions_are_alarmed_and_redriven(stack, pool
     stack.wait("emails", run_id, until=lambda it: it["completion"] == "done")
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing",
+    "The dashboard shows all published metrics, and metrics of AWS by their documented names",
+)
 def test_the_deployed_dashboard_shows_every_published_metric(stack):
     answer = stack.client("cloudwatch").get_dashboard(DashboardName=stack.name)
     lines = [

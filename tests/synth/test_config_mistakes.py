@@ -29,6 +29,16 @@ def pool_mistakes(**fields: Any) -> tuple[str, ...]:
     return mistakes(pools={"default": {"maxParallelism": 10, **fields}})
 
 
+@pytest.mark.promise("Options", "`initialBackoffMs` is a number of at least 25; the default is 250")
+@pytest.mark.promise(
+    "Options", "`base` is a number of at least 1, possibly a fraction; the default is 2"
+)
+@pytest.mark.promise("Options", "`maxRetries` is an integer from 0 to 1000; the default is 4")
+@pytest.mark.promise(
+    "Options",
+    "The defaults are 300000 for `statsWindowMs`, 60 for "
+    "`actionTimeoutSeconds` and 86400 for `retentionSeconds`",
+)
 def test_only_max_parallelism_is_required_and_the_rest_has_the_documented_defaults() -> None:
     (pool,) = config().pools
     assert pool.for_functions(reserved=True) == {
@@ -50,6 +60,11 @@ def test_only_max_parallelism_is_required_and_the_rest_has_the_documented_defaul
     assert (whole.completions.timeout_seconds, whole.completions.max_concurrency) == (60, 10)
 
 
+@pytest.mark.promise(
+    "Options",
+    "`statsWindowMs`, `actionTimeoutSeconds` and `retentionSeconds` are "
+    "accepted on their bounds and refused beyond them",
+)
 @pytest.mark.parametrize(
     ("field", "low", "high"),
     [
@@ -68,6 +83,12 @@ def test_a_value_on_a_bound_is_accepted(field: str, low: float, high: float) -> 
         config(pools={"default": {"maxParallelism": 10, field: value}})
 
 
+@pytest.mark.promise("Options", "`maxParallelism` is an integer from 1 to 1000")
+@pytest.mark.promise(
+    "Options",
+    "`statsWindowMs`, `actionTimeoutSeconds` and `retentionSeconds` are "
+    "accepted on their bounds and refused beyond them",
+)
 @pytest.mark.parametrize(
     ("field", "value", "bound"),
     [
@@ -232,12 +253,16 @@ def test_the_keys_of_the_cdk_itself_are_left_alone() -> None:
     config(**{"@aws-cdk/aws-iam:minimizePolicies": True, "aws:cdk:bundling-stacks": ["**"]})
 
 
+@pytest.mark.promise("Options", "The `logLevel` of a pool overrides that of the deployment")
 def test_a_pools_log_level_overrides_the_one_of_the_deployment() -> None:
     pools = {"a": {"maxParallelism": 1}, "b": {"maxParallelism": 1, "logLevel": "ERROR"}}
     deployed = WorkpoolConfig.from_context({"pools": pools}, log_level="DEBUG")
     assert [pool.log_level for pool in deployed.pools] == ["DEBUG", "ERROR"]
 
 
+@pytest.mark.promise(
+    "Options", "If the log level in the environment is bad, a warning says so and INFO is used"
+)
 def test_a_bad_log_level_in_the_environment_warns_and_is_info() -> None:
     assert default_log_level(None) == ("INFO", None)
     assert default_log_level("DEBUG") == ("DEBUG", None)

@@ -50,6 +50,10 @@ def test_a_pools_own_environment_reaches_its_consumer_alone(make_resources: Any)
         assert variables["IDEMPOTENT_WORKPOOL_LOG_LEVEL"] == ("DEBUG" if own else "INFO")
 
 
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "The defaults, environment and tables of `workpool_local` are those of a deployment",
+)
 def test_what_tests_run_on_is_what_is_deployed(tmp_path: Path, resources: Any) -> None:
     """`workpool.testing`: its defaults, its environment and its tables."""
     testing = importlib.import_module("workpool.testing")

@@ -344,6 +344,7 @@ def test_only_ended_runs_with_a_completion_reach_its_queue_and_only_their_detail
 # API
 
 
+@pytest.mark.promise("HTTP API", "Every route requires a signature")
 def test_every_route_asks_for_a_signature(resources: Any) -> None:
     routes = resources.of("AWS::ApiGatewayV2::Route").values()
     assert {route["AuthorizationType"] for route in routes} == {"AWS_IAM"}
@@ -571,6 +572,10 @@ def test_the_same_checkout_gives_the_same_template(resources: Any, make_resource
     assert make_resources({}).template == resources.template
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing",
+    "`tracing` is on for every function and state machine, or for none",
+)
 def test_tracing_is_on_for_every_function_and_machine_or_for_none(
     resources: Any, make_resources: Any
 ) -> None:

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.synth.test_template import text
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +105,9 @@ OF_PARTS = {
 }
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing", "There is an alarm for everything that the workpool gives up on"
+)
 def test_whatever_gives_something_up_has_an_alarm(resources: Any) -> None:
     found = {name: (it["MetricName"], it["Threshold"]) for name, it in alarms(resources).items()}
     assert found == {
@@ -111,6 +116,9 @@ def test_whatever_gives_something_up_has_an_alarm(resources: Any) -> None:
     }
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing", "An alarm watches one plain metric against a threshold"
+)
 def test_an_alarm_is_one_plain_metric_above_a_threshold_and_a_missing_value_is_none(
     largest: Any,
 ) -> None:
@@ -144,6 +152,7 @@ def test_alarms_watch_the_queues_that_nothing_else_drains(resources: Any) -> Non
     }
 
 
+@pytest.mark.promise("Alarms, dashboard, tracing", "A pool may set its own alarm thresholds")
 def test_thresholds_are_a_pools_own(make_resources: Any) -> None:
     limits = {"oldestDueMs": 5000, "permanentFailureRate": 0.5}
     pools = {"a": {"maxParallelism": 1, "alarms": limits}, "b": {"maxParallelism": 1}}
@@ -155,6 +164,9 @@ def test_thresholds_are_a_pools_own(make_resources: Any) -> None:
     assert found["a-permanent-failures"]["Threshold"] == 0.5
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing", "Alarms are sent to the deployer's topic, or to none"
+)
 def test_alarms_are_sent_to_the_deployers_topic_or_to_none(
     resources: Any, make_resources: Any
 ) -> None:
@@ -164,6 +176,10 @@ def test_alarms_are_sent_to_the_deployers_topic_or_to_none(
     assert {tuple(alarm["AlarmActions"]) for alarm in found.values()} == {(topic,)}
 
 
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing",
+    "The dashboard shows all published metrics, and metrics of AWS by their documented names",
+)
 def test_the_dashboard_shows_what_is_published_and_what_an_operator_asks_for(
     resources: Any,
 ) -> None:
@@ -202,6 +218,7 @@ def test_a_dashboard_of_sixteen_pools_shows_each_and_stays_within_its_bounds(
     assert len(pools) == 16
 
 
+@pytest.mark.promise("Alarms, dashboard, tracing", "Every alarm has a runbook")
 def test_every_alarm_names_a_runbook_and_every_runbook_an_alarm(resources: Any) -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE)
     named = {

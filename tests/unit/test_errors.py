@@ -3,6 +3,7 @@ import pytest
 from workpool import errors
 
 
+@pytest.mark.promise("HTTP API", "Each error has its code and its HTTP status")
 def test_every_error_of_a_caller_has_its_code_and_its_status() -> None:
     assert {code: error.status for code, error in errors.BY_CODE.items()} == {
         "InvalidRequest": 400,
@@ -16,6 +17,7 @@ def test_every_error_of_a_caller_has_its_code_and_its_status() -> None:
     }
 
 
+@pytest.mark.promise("HTTP API", "Every error has the same shape: a code and a message")
 def test_every_door_shows_an_error_in_one_shape() -> None:
     assert errors.UnknownPool("no pool 'x'").payload() == {
         "error": {"code": "UnknownPool", "message": "no pool 'x'"}

@@ -29,6 +29,7 @@ def asked(**options: Any) -> Request:
     return parse({"action": "jobs.work", "options": options})
 
 
+@pytest.mark.promise("Options", "Arguments default to `{}`")
 def test_a_request_needs_nothing_but_an_action() -> None:
     request = parse({"action": "jobs.work"})
     run = request.to_run(now_ms=NOW_MS)
@@ -45,6 +46,7 @@ def test_a_request_needs_nothing_but_an_action() -> None:
     assert run.open == open_partition("default", run.run_id)
 
 
+@pytest.mark.promise("Options", "`onComplete`, `context` and every other option reach the run")
 def test_every_option_reaches_the_run() -> None:
     run = parse(
         {
@@ -71,6 +73,11 @@ def test_every_option_reaches_the_run() -> None:
     assert (run.kind, run.enqueued_at, run.due) == ("scheduled", NOW_MS, 1_790_000_006_000)
 
 
+@pytest.mark.promise("Options", "`initialBackoffMs` is a number of at least 25; the default is 250")
+@pytest.mark.promise(
+    "Options", "`base` is a number of at least 1, possibly a fraction; the default is 2"
+)
+@pytest.mark.promise("Options", "`maxRetries` is an integer from 0 to 1000; the default is 4")
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -105,6 +112,17 @@ def test_an_option_at_its_bound_is_accepted_and_can_be_stored(option: str, value
     assert all(abs(number) < 1e20 for number in numbers)
 
 
+@pytest.mark.promise("HTTP API", "An error message names the field, the value and the bound")
+@pytest.mark.promise("Options", "`initialBackoffMs` is a number of at least 25; the default is 250")
+@pytest.mark.promise(
+    "Options", "`base` is a number of at least 1, possibly a fraction; the default is 2"
+)
+@pytest.mark.promise("Options", "`maxRetries` is an integer from 0 to 1000; the default is 4")
+@pytest.mark.promise("Options", "`runAfterMs` and `runAt` must not be negative")
+@pytest.mark.promise("Options", "`annotation` has up to 1000 characters")
+@pytest.mark.promise(
+    "Options", "`idempotencyKey` and `fairnessKey` have 1 to 128 characters that SQS accepts"
+)
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
@@ -175,6 +193,8 @@ def test_an_option_beyond_its_bound_is_refused_with_field_bound_and_value(
     str(refused.value).encode()
 
 
+@pytest.mark.promise("Options", "A run takes `runAfterMs` or `runAt`, not both")
+@pytest.mark.promise("Options", "Unknown fields and null options are refused")
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -210,6 +230,9 @@ def test_a_malformed_request_is_refused_with_its_first_mistake(body: Any, messag
     str(refused.value).encode()
 
 
+@pytest.mark.promise(
+    "Options", "Arguments or a context of more than 1,000,000 bytes are refused with size and limit"
+)
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -227,17 +250,22 @@ def test_a_payload_that_no_run_can_carry_is_too_large(body: Any, message: str) -
     assert message in str(refused.value)
 
 
+@pytest.mark.promise(
+    "Options", "Arguments or a context of more than 1,000,000 bytes are refused with size and limit"
+)
 def test_the_largest_arguments_are_accepted() -> None:
     args = {"a": "x" * (MAX_BYTES - 8)}
     assert len(parse({"action": "jobs.work", "args": args}).args) == MAX_BYTES
 
 
+@pytest.mark.promise("Retries", "A start delay has no jitter")
 def test_a_start_time_is_rounded_up_to_a_whole_second_and_has_no_jitter() -> None:
     for options in ({"runAfterMs": 5000}, {"runAt": NOW_MS + 5000}):
         run = asked(**options).to_run(now_ms=NOW_MS)
         assert (run.kind, run.due) == ("scheduled", 1_790_000_006_000)
 
 
+@pytest.mark.promise("Options", "A start time in the past means now")
 @pytest.mark.parametrize(
     "options", [{"runAt": 0}, {"runAt": NOW_MS - 1}, {"runAt": NOW_MS}, {"runAfterMs": 0}]
 )
@@ -246,6 +274,7 @@ def test_a_past_start_time_is_now(options: dict[str, int]) -> None:
     assert (run.kind, run.due) == ("enqueued", NOW_MS)
 
 
+@pytest.mark.promise("Options", "A start time more than 364 days ahead is refused")
 @pytest.mark.parametrize(
     ("at", "shown"),
     [
@@ -377,6 +406,7 @@ def nested(depth: int, *, kind: type = list) -> Any:
     return value
 
 
+@pytest.mark.promise("Options", "JSON that is nested deeper than 200 is refused")
 @pytest.mark.parametrize("field", ["args", "context"])
 def test_json_is_stored_to_a_depth_of_200_and_refused_beyond(field: str) -> None:
     """Also near the interpreter's own limit, where one step may pass and the next may not."""
@@ -392,12 +422,14 @@ def test_json_is_stored_to_a_depth_of_200_and_refused_beyond(field: str) -> None
             parse(body)
 
 
+@pytest.mark.promise("Options", "JSON that is nested deeper than 200 is refused")
 def test_what_is_wide_is_not_deep() -> None:
     assert not is_too_deep([[1, {"a": []}, ()] for _ in range(1000)])
     assert not is_too_deep("[" * 1000)
     assert is_too_deep([1, *[2] * 10, {"a": nested(199, kind=dict)}])
 
 
+@pytest.mark.promise("Options", "A body of more than 6 MB is refused with size and limit")
 def test_a_body_that_lambda_would_not_take_is_refused_with_size_and_limit() -> None:
     for body in (b"[" + b" " * 6_000_000, '"' + "ü" * 3_000_000):
         with pytest.raises(PayloadTooLarge, match="at most 6000000 bytes, got 6000001"):
@@ -405,6 +437,10 @@ def test_a_body_that_lambda_would_not_take_is_refused_with_size_and_limit() -> N
     assert parse_json('"' + "x" * 5_999_998 + '"') == "x" * 5_999_998
 
 
+@pytest.mark.promise(
+    "Large payloads",
+    "`transact_item` keeps arguments and context in the item, up to 125,000 bytes each",
+)
 @pytest.mark.parametrize(
     ("body", "field"),
     [

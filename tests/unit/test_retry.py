@@ -30,6 +30,11 @@ POLICIES = st.builds(
 )
 
 
+@pytest.mark.promise(
+    "Retries",
+    "The delay before retry n is `initialBackoffMs * base^(n-1) "
+    "* u`, with a random u in [0.5, 1.5)",
+)
 @pytest.mark.parametrize(
     ("retry", "nominal_ms"), [(1, 250), (2, 500), (3, 1000), (4, 2000), (5, 4000)]
 )
@@ -39,6 +44,9 @@ def test_the_default_backoff_doubles_from_a_quarter_of_a_second(
     assert backoff_ms(Policy(), retry=retry, u=1) == nominal_ms
 
 
+@pytest.mark.promise(
+    "Options", "`base` is a number of at least 1, possibly a fraction; the default is 2"
+)
 def test_the_base_may_be_fractional() -> None:
     policy = Policy(initial_backoff_ms=100, base=2.71)
     delays = [backoff_ms(policy, retry=retry, u=1) for retry in (1, 2, 3)]
@@ -49,6 +57,11 @@ def test_a_base_of_one_keeps_the_backoff_constant() -> None:
     assert backoff_ms(Policy(base=1), retry=1000, u=1) == 250
 
 
+@pytest.mark.promise(
+    "Retries",
+    "The delay before retry n is `initialBackoffMs * base^(n-1) "
+    "* u`, with a random u in [0.5, 1.5)",
+)
 @given(st.integers(1, 12), JITTER)
 def test_jitter_is_half_to_one_and_a_half_times_the_nominal_backoff(retry: int, u: float) -> None:
     nominal = 250 * 2 ** (retry - 1)
@@ -56,6 +69,7 @@ def test_jitter_is_half_to_one_and_a_half_times_the_nominal_backoff(retry: int, 
     assert 0.5 * nominal <= backoff_ms(Policy(), retry=retry, u=u) < 1.5 * nominal
 
 
+@pytest.mark.promise("Retries", "A backoff is at most 30 days and is computed without overflow")
 @pytest.mark.parametrize("base", [10, 10.0, 1.5, MAX_BACKOFF_MS])
 def test_a_backoff_is_capped_at_30_days_without_overflow(base: float) -> None:
     assert backoff_ms(Policy(base=base, max_retries=1000), retry=1000, u=1.49) == 2_592_000_000
@@ -71,12 +85,16 @@ def test_the_cap_holds_for_the_backoff_with_its_jitter(
     assert backoff_ms(policy, retry=1, u=u) == pytest.approx(share * MAX_BACKOFF_MS)
 
 
+@pytest.mark.promise("Retries", "A backoff is at most 30 days and is computed without overflow")
 @given(POLICIES, st.integers(1, 1000), JITTER)
 def test_no_policy_overflows_or_exceeds_30_days(policy: Policy, retry: int, u: float) -> None:
     delay = backoff_ms(policy, retry=retry, u=u)
     assert 12.5 <= delay <= MAX_BACKOFF_MS * (1 + 1e-9)
 
 
+@pytest.mark.promise(
+    "Retries", "The time of a retry is rounded up to a whole second and is never early"
+)
 def test_a_due_is_a_whole_second_never_early() -> None:
     assert next_due(NOW_MS + 250, after=0) == 1_790_000_001_000
     assert next_due(1_790_000_001_000, after=0) == 1_790_000_001_000
@@ -87,6 +105,9 @@ def test_a_due_is_later_than_the_last_even_if_the_clock_went_back() -> None:
     assert next_due(1000, after=60_001) == 61_000
 
 
+@pytest.mark.promise(
+    "Retries", "The time of a retry is rounded up to a whole second and is never early"
+)
 @given(POLICIES, st.integers(0, 999), JITTER, st.integers(-600_000, 600_000))
 def test_a_retry_is_never_early_and_always_at_a_later_whole_second(
     a_run: MakeRun, policy: Policy, retries: int, u: float, skew_ms: int
@@ -114,6 +135,16 @@ CANCELED = Finish(result="canceled")
 AGAIN = Reschedule(due=1_790_000_005_000, error="boom")
 
 
+@pytest.mark.promise(
+    "Retries",
+    "`retries` is 0 on the first attempt; a failure ends the run when `retries >= maxRetries`",
+)
+@pytest.mark.promise(
+    "Cancel", "A cancel does not interrupt an action that runs, and its success stays a success"
+)
+@pytest.mark.promise(
+    "Cancel", "After a cancel, a failed attempt ends the run as canceled, even the last attempt"
+)
 @pytest.mark.parametrize(
     ("outcome", "retries", "asked_to_cancel", "decided"),
     [
@@ -144,12 +175,17 @@ def test_an_outcome_continues_or_ends_the_run(
     assert decide(run, outcome, policy=policy, now_ms=NOW_MS, u=1) == decided
 
 
+@pytest.mark.promise(
+    "Retries",
+    "`retries` is 0 on the first attempt; a failure ends the run when `retries >= maxRetries`",
+)
 def test_without_retries_the_first_failure_ends_the_run(a_run: MakeRun) -> None:
     run = a_run(kind="running")
     decided = decide(run, FAILED, policy=Policy(max_retries=0), now_ms=NOW_MS, u=1)
     assert decided == ENDS_FAILED
 
 
+@pytest.mark.promise("Results and completion", "An error message is cut at 4096 characters")
 def test_an_error_is_cut_at_4096_characters(a_run: MakeRun) -> None:
     long = Failure("x" * 5000)
     ended = decide(a_run(), long, policy=Policy(max_retries=0), now_ms=NOW_MS, u=1)

@@ -257,6 +257,10 @@ def test_a_run_has_ended_when_it_is_completed_or_canceled(
     assert a_run(kind=kind).ended is ended
 
 
+@pytest.mark.promise(
+    "Results and completion",
+    "A result is success with its return value, failed with its error, or canceled",
+)
 @pytest.mark.parametrize(
     ("fields", "outcome"),
     [

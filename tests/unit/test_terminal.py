@@ -19,12 +19,17 @@ from workpool.client import RunStatus
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 
 
+@pytest.mark.promise(
+    "The command workpool",
+    "`workpool run` reads JSON from an argument, from `@file` or from standard input",
+)
 def test_json_is_an_argument_a_file_or_standard_input(tmp_path, monkeypatch) -> None:
     path = tmp_path / "args.json"
     path.write_text('{"a": 1}')
     assert arguments.value('{"a": 1}', "ARGS") == arguments.value(f"@{path}", "ARGS") == {"a": 1}
 
 
+@pytest.mark.promise("The command workpool", "An error is one line that says what to do")
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -38,6 +43,10 @@ def test_a_mistake_names_its_place(text, told) -> None:
         arguments.value(text, "ARGS")
 
 
+@pytest.mark.promise(
+    "The command workpool",
+    "`workpool run --batch` submits many requests, as a JSON array or one per line",
+)
 def test_requests_are_an_array_or_one_a_line(tmp_path) -> None:
     path = tmp_path / "runs"
     path.write_text('{"action": "a.b"}\n\n{"action": "c.d"}\n')
@@ -98,6 +107,7 @@ def test_a_span_is_short(ms, shown) -> None:
     assert tables.span(ms) == shown
 
 
+@pytest.mark.promise("The command workpool", "The help shows the options and the exit codes")
 def test_the_help_of_every_command_tells_its_options() -> None:
     names = [it.name for it in app.registered_commands]
     assert len(names) == 13
@@ -108,6 +118,7 @@ def test_the_help_of_every_command_tells_its_options() -> None:
             assert option in told.output, name
 
 
+@pytest.mark.promise("The command workpool", "No function loads typer, rich or a tracing SDK")
 def test_no_function_loads_a_terminal() -> None:
     """Every handler, in a process of its own: typer, rich and a tracing SDK are not for Lambda."""
     handlers = sorted(path.stem for path in (FUNCTIONS / "handlers").glob("[!_]*.py"))
