@@ -1,6 +1,6 @@
-"""Entry point of the CDK: context and one environment variable -> configuration -> stack.
+"""Entry point of the CDK: from the context and one environment variable it builds the stack.
 
-Reads `cdk.json`'s context and never the network, git or a clock, so the same checkout gives the
+It reads `cdk.json`'s context and never the network, git or a clock, so the same checkout gives the
 same template everywhere. Called by `cdk synth` and `cdk deploy`.
 """
 
@@ -10,9 +10,10 @@ import sys
 from aws_cdk import App
 
 from infra.config import ConfigMistakes, WorkpoolConfig, default_log_level
+from infra.feature_flags import FEATURE_FLAGS
 from infra.stack import WorkpoolStack
 
-app = App()
+app = App(context=FEATURE_FLAGS)  # the context of cdk.json wins
 log_level, warning = default_log_level(os.environ.get("IDEMPOTENT_WORKPOOL_LOG_LEVEL"))
 if warning:
     print(warning, file=sys.stderr)

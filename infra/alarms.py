@@ -1,7 +1,7 @@
-"""The alarms: each on one plain metric, and each means that a person should look.
+"""The alarms: each watches one plain metric, and each means that a person should look.
 
-What each means and what to do stands in docs/runbooks.md, under the heading that its description
-names. Sent to the topic of `alarmTopicArn`, if there is one.
+docs/runbooks.md says what each alarm means and what to do, under the heading that the alarm's
+description names. Alarms are sent to the topic of `alarmTopicArn`, if there is one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,9 @@ class Alarms(Construct):
         functions: Mapping[str, lambda_.Function],
         topic_arn: str | None,
     ) -> None:
-        """`dead_letters` and `functions` are the shared parts', by part; `stream` holds the
-        positions that the relay gave up, `parked` what nobody can read of the shared queues."""
+        """`dead_letters`: the dead-letter queue of each shared part. `functions`: the function of
+        each shared part. `stream`: the queue of the positions that the relay gave up. `parked`:
+        the queue of the messages of the shared queues that no function can read."""
         super().__init__(scope, construct_id)
         self._names = names
         self._topic = sns.Topic.from_topic_arn(self, "Topic", topic_arn) if topic_arn else None
@@ -51,13 +52,13 @@ class Alarms(Construct):
             self._alarm(
                 "parked-messages-of-parts",
                 "parked-messages",
-                "Messages of the shared queues that this version cannot read",
+                "The shared queues got messages that this version cannot read",
                 metrics.waiting(parked),
             ),
             self._alarm(
                 "relay-stream",
                 "relay-stream",
-                "The relay gave up on a part of the stream",
+                "The relay gave up on a part of the stream of changes",
                 metrics.waiting(stream),
             ),
             *(
@@ -76,7 +77,7 @@ class Alarms(Construct):
         return [
             self._alarm(f"{name}-{what}", what, f"Pool {name}: {meaning}", metric, threshold)
             for what, meaning, metric, threshold in (
-                ("wedged", "runs are due, and none ends", metrics.own(name, "Wedged"), 0),
+                ("wedged", "runs are due, but none ends", metrics.own(name, "Wedged"), 0),
                 (
                     "oldest-due",
                     f"a run has been due for more than {limits.oldest_due_ms} ms",
@@ -85,13 +86,13 @@ class Alarms(Construct):
                 ),
                 (
                     "permanent-failures",
-                    f"more than {limits.permanent_failure_rate} of the runs that end have failed",
+                    f"the share of ended runs that failed is above {limits.permanent_failure_rate}",
                     metrics.own(name, "PermanentFailureRate"),
                     limits.permanent_failure_rate,
                 ),
                 (
                     "parked-completions",
-                    "completion handlers kept raising, and are no more called",
+                    "completion handlers kept raising, and are not called any more",
                     metrics.own(name, "Parked"),
                     0,
                 ),
@@ -109,13 +110,13 @@ class Alarms(Construct):
                 ),
                 (
                     "parked-messages",
-                    "messages that this version cannot read",
+                    "the pool's queue got messages that this version cannot read",
                     metrics.waiting(pool.parked),
                     0,
                 ),
                 (
                     "retrier-failed",
-                    "executions failed, which only a fault can cause",
+                    "executions of the Retrier failed, which only a fault can cause",
                     metrics.executions_failed(pool.retrier.state_machine),
                     0,
                 ),
@@ -130,7 +131,7 @@ class Alarms(Construct):
         metric: cloudwatch.Metric,
         threshold: float = 0,
     ) -> cloudwatch.Alarm:
-        """Above the threshold in one period: a value that is missing is none."""
+        """It goes off when one period is above the threshold. A missing value is not a breach."""
         alarm = cloudwatch.Alarm(
             self,
             name,

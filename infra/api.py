@@ -1,13 +1,14 @@
-"""The HTTP API: every route signed (IAM), all served by one function.
+"""The HTTP API: every route asks for a signature (IAM), and one function serves them all.
 
-Routes are listed one by one, so that a role's rights can name them; what matches none gets API
-Gateway's own 404 and never reaches the function.
+Routes are listed one by one, so that a role's rights can name them. API Gateway itself answers 404
+to a request that matches no route; the function does not see it.
 """
 
 import json
 
 from aws_cdk import RemovalPolicy
 from aws_cdk import aws_apigatewayv2 as apigateway
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from aws_cdk.aws_apigatewayv2_authorizers import HttpIamAuthorizer
 from aws_cdk.aws_apigatewayv2_integrations import HttpLambdaIntegration
@@ -44,7 +45,13 @@ ACCESS_LOG_FIELDS = (
 
 class Api(Construct):
     def __init__(
-        self, scope: Construct, construct_id: str, *, names: Names, lambdas: Lambdas
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        names: Names,
+        lambdas: Lambdas,
+        encryption_key: kms.IKey | None,
     ) -> None:
         super().__init__(scope, construct_id)
         self.function = lambdas.function(
@@ -68,13 +75,14 @@ class Api(Construct):
                 integration=integration,
                 authorizer=HttpIamAuthorizer(),
             )
-        # Who called what, also when the signature was refused and the function saw nothing.
+        # Who called what, also when the signature was refused and the function was not called.
         access_log = logs.LogGroup(
             self,
             "AccessLog",
             log_group_name=f"/aws/vendedlogs/{names.part('api')}",
             retention=logs.RetentionDays.ONE_MONTH,
             removal_policy=RemovalPolicy.DESTROY,
+            encryption_key=encryption_key,
         )
         apigateway.CfnStage(
             self,
@@ -88,3 +96,5 @@ class Api(Construct):
             ),
         )
         self.url = http.api_endpoint
+        #: What a role needs execute-api:Invoke on to submit runs to any pool.
+        self.submit_arn = http.arn_for_execute_api("POST", "/pools/*/runs", "$default")

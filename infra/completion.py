@@ -1,11 +1,12 @@
-"""What happens after a run has ended: bus, rule, queue, and the function of the handlers.
+"""What happens after a run has ended: bus, rule, queue, and the function that calls the handlers.
 
-Only ended runs with an `onComplete` pass the rule. Each hop has a dead-letter queue of its own,
-and `dead_letters.py` looks at the runs named there.
+The rule passes only ended runs that have an `onComplete`. Each hop has its own dead-letter queue,
+and the function of `infra/dead_letters.py` looks at the runs that are named there.
 """
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as events
+from aws_cdk import aws_kms as kms
 from aws_cdk.aws_events_targets import SqsQueue
 from aws_cdk.aws_lambda_event_sources import SqsEventSource
 from constructs import Construct
@@ -26,25 +27,32 @@ class Completion(Construct):
         names: Names,
         lambdas: Lambdas,
         config: CompletionsConfig,
+        encryption_key: kms.IKey | None,
     ) -> None:
         super().__init__(scope, construct_id)
+        # A queue with a key of the deployer's then takes events from this account alone, also in
+        # an app that does not carry this feature flag.
+        self.node.set_context("@aws-cdk/aws-events:eventsTargetQueueSameAccount", True)
         self.bus = events.EventBus(self, "Bus", event_bus_name=names.part("events"))
         self.rule_dead_letters = queue(
             self,
             "RuleDeadLetters",
             name=names.dead_letters_of("rule"),
+            encryption_key=encryption_key,
             function_timeout_seconds=dead_letters.TIMEOUT_SECONDS,
         )
         self.dead_letters = queue(
             self,
             "DeadLetters",
             name=names.dead_letters_of("completions"),
+            encryption_key=encryption_key,
             function_timeout_seconds=dead_letters.TIMEOUT_SECONDS,
         )
         self.queue = queue(
             self,
             "Queue",
             name=names.part("completions"),
+            encryption_key=encryption_key,
             function_timeout_seconds=config.timeout_seconds,
             dead_letters=self.dead_letters,
         )
@@ -63,7 +71,7 @@ class Completion(Construct):
                     self.queue,
                     message=events.RuleTargetInput.from_event_path("$.detail"),
                     dead_letter_queue=self.rule_dead_letters,
-                    # EventBridge's maxima: giving up early gains nothing.
+                    # EventBridge's maxima: to give up earlier would gain nothing.
                     max_event_age=Duration.hours(24),
                     retry_attempts=185,
                 )

@@ -1,7 +1,8 @@
-"""What a deployer may write into `cdk.json`, its defaults, and every bound of it.
+"""The configuration: every field that a deployer may set in `cdk.json`, its default, its bounds.
 
-Standard library only, no CDK: it checks a mapping and returns frozen dataclasses, or raises one
-ConfigMistakes that names all mistakes at once. Called by `app.py`; the constructs only read it.
+Standard library only, no CDK. It checks a mapping and returns frozen dataclasses, or raises one
+ConfigMistakes that names all mistakes at once. Called by `app.py`; the constructs only read the
+dataclasses.
 """
 
 import math
@@ -15,15 +16,15 @@ from infra.fields import Fields
 LOG_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
 MAX_POOLS = 16
 
-#: What Lambda keeps unreserved in every account and region.
+#: The concurrency that Lambda keeps unreserved in every account and region.
 UNRESERVED_CONCURRENCY = 100
 
-#: An environment holds 4 KB, values and names together; the rest is for the stack's own.
+#: A function's environment holds 4 KB, names and values together. The rest is for our own.
 ENVIRONMENT_BYTES = 3000
 
 
 class ConfigMistakes(Exception):
-    """All that is wrong with the configuration, one mistake a line."""
+    """Everything that is wrong with the configuration, one mistake per line."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(["cdk.json's context cannot be deployed:", *mistakes]))
@@ -32,7 +33,7 @@ class ConfigMistakes(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmsConfig:
-    """When a pool alarms."""
+    """When the alarms of a pool go off."""
 
     oldest_due_ms: int
     permanent_failure_rate: float
@@ -49,7 +50,7 @@ class CompletionsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
-    """One pool, every default filled in."""
+    """One pool, with all defaults filled in."""
 
     name: str
     max_parallelism: int
@@ -68,7 +69,7 @@ class PoolConfig:
     alarms: AlarmsConfig
 
     def for_functions(self, *, reserved: bool, tracing: bool = False) -> dict[str, Any]:
-        """What the functions know of the pool: its entry in the asset's pools.json."""
+        """The pool's entry in the asset's pools.json: what the functions know about it."""
         return {
             "reservedConcurrency": reserved,
             "maxParallelism": self.max_parallelism,
@@ -97,17 +98,19 @@ class WorkpoolConfig:
     pools: tuple[PoolConfig, ...]
 
     @classmethod
-    def from_context(cls, context: Mapping[str, Any], *, log_level: str) -> "WorkpoolConfig":
-        """The configuration in a CDK context. Raises ConfigMistakes.
+    def from_context(
+        cls, context: Mapping[str, Any], *, log_level: str = "INFO"
+    ) -> "WorkpoolConfig":
+        """Read the configuration from a CDK context. Raises ConfigMistakes.
 
-        A value given by `cdk -c` is a string and is parsed as JSON. Keys with a colon or a slash
-        are the CDK's own (feature flags, caches) and are left alone.
+        A value from `cdk -c` is a string and is parsed as JSON. Keys with a colon or a slash belong
+        to the CDK (feature flags, caches) and are ignored.
         """
         mistakes: list[str] = []
         own = {key: value for key, value in context.items() if not re.search("[:/]", key)}
         fields = Fields("", own, mistakes, typed=False)
         config = cls(
-            # So long that the longest name built on it fits into Lambda's 64 characters.
+            # At most 22 characters: then the longest name that begins with it has Lambda's 64.
             stack_name=fields.text("stackName", r"[A-Za-z][A-Za-z0-9-]{0,21}", "Workpool"),
             log_level=log_level,
             reserved_concurrency=fields.flag("reservedConcurrency", True),
@@ -118,7 +121,7 @@ class WorkpoolConfig:
             pools=_pools(fields, log_level),
         )
         fields.refuse_the_rest()
-        # What compares fields with each other would only repeat the mistakes in them.
+        # Compare fields with each other only if each is right: else mistakes are named twice.
         if not mistakes:
             mistakes += _concurrency_mistakes(config)
         if mistakes:
@@ -127,17 +130,19 @@ class WorkpoolConfig:
 
 
 def default_log_level(given: str | None) -> tuple[str, str | None]:
-    """The log level that the environment asks for, and a warning if it asks for none there is."""
+    """The log level that the environment asks for, and a warning if there is no such level."""
     if not given:
         return "INFO", None
     if given in LOG_LEVELS:
         return given, None
     allowed = ", ".join(LOG_LEVELS)
-    return "INFO", f"IDEMPOTENT_WORKPOOL_LOG_LEVEL must be one of {allowed}, got {given!r}: INFO"
+    return "INFO", (
+        f"IDEMPOTENT_WORKPOOL_LOG_LEVEL must be one of {allowed}, got {given!r}: using INFO"
+    )
 
 
 def pascal_case(pool: str) -> str:
-    """A pool's name as it stands in the stack's outputs: `order-mails` is `OrderMails`."""
+    """A pool's name in the names of the stack's outputs: `order-mails` becomes `OrderMails`."""
     return "".join(word.capitalize() for word in pool.split("-"))
 
 
@@ -145,7 +150,7 @@ def _completions(fields: Fields) -> CompletionsConfig:
     completions = CompletionsConfig(
         timeout_seconds=fields.integer("timeoutSeconds", 1, 900, 60),
         memory_mb=fields.integer("memoryMb", 128, 10240, 256),
-        # 2 to 1000 is what Lambda accepts as the limit of a queue's mapping.
+        # Lambda accepts 2 to 1000 as the limit of a queue's mapping.
         max_concurrency=fields.integer("maxConcurrency", 2, 1000, 10),
     )
     fields.refuse_the_rest()
@@ -160,12 +165,13 @@ def _pools(fields: Fields, log_level: str) -> tuple[PoolConfig, ...]:
     configs = []
     for name in pools.given:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
-            pools.mistake(name, "is no name for a pool: it must match [a-z][a-z0-9-]{0,31}")
+            pools.mistake(name, "is not a valid pool name: it must match [a-z][a-z0-9-]{0,31}")
         twin = names.setdefault(pascal_case(name), name)
         if twin != name:
             pools.mistake(
                 name,
-                f"stands in the outputs as {pascal_case(name)}, and so does {twin}: rename one",
+                f"has the same name in the stack's outputs as {twin} ({pascal_case(name)}): "
+                "rename one",
             )
         configs.append(_pool(name, pools.part(name), log_level))
     return tuple(configs)
@@ -203,13 +209,15 @@ def _environment(fields: Fields) -> dict[str, str]:
     environment = {}
     for name in fields.given:
         if re.fullmatch(reserved, name):
-            fields.mistake(name, "is a name that the stack or Lambda sets itself: choose another")
+            fields.mistake(name, "is reserved: the workpool or Lambda sets it, choose another name")
         elif not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]+", name):
-            fields.mistake(name, "is no name of a variable: it must match [A-Za-z][A-Za-z0-9_]+")
+            fields.mistake(
+                name, "is not a valid variable name: it must match [A-Za-z][A-Za-z0-9_]+"
+            )
         environment[name] = fields.text(name, None, "")
     size = sum(len(f"{name}{value}".encode()) for name, value in environment.items())
     if size > ENVIRONMENT_BYTES:
-        fields.mistake("", f"must be <= {ENVIRONMENT_BYTES} bytes in all, got {size}")
+        fields.mistake("", f"must be <= {ENVIRONMENT_BYTES} bytes in total, got {size}")
     return environment
 
 
@@ -217,7 +225,7 @@ def _concurrency_mistakes(config: WorkpoolConfig) -> list[str]:
     if not config.reserved_concurrency:
         return [
             f"pools.{pool.name}.maxParallelism must be >= 2 while reservedConcurrency is false, "
-            "got 1: the limit of a queue's mapping, which then is the only bound, starts at 2"
+            "got 1: then the limit of the queue's mapping is the only bound, and its minimum is 2"
             for pool in config.pools
             if pool.max_parallelism == 1
         ]
@@ -227,7 +235,7 @@ def _concurrency_mistakes(config: WorkpoolConfig) -> list[str]:
         return []
     return [
         f"pools: the sum of maxParallelism must be <= {available} (accountConcurrency "
-        f"{config.account_concurrency} less the {UNRESERVED_CONCURRENCY} that Lambda keeps "
-        f"unreserved), got {reserved}: lower it, or raise the account's quota for concurrent "
-        "executions and then accountConcurrency, or set reservedConcurrency to false"
+        f"{config.account_concurrency} minus the {UNRESERVED_CONCURRENCY} that Lambda keeps "
+        f"unreserved), got {reserved}: lower it; or raise the account's quota for concurrent "
+        "executions and then accountConcurrency; or set reservedConcurrency to false"
     ]

@@ -1,6 +1,6 @@
-"""The dashboard of a stack: for each pool its alarms, then what it does; below, the shared parts.
+"""The dashboard: for each pool its alarms and then its graphs; below them the shared parts.
 
-It shows what `alarms.py` alarms on, and what one looks at next. Reads nothing but metrics.
+It shows what `infra/alarms.py` alarms on, and what one looks at next. It reads only metrics.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from infra.names import Names
 from infra.pool import Pool
 from infra.relay import Relay
 
-WIDTH = 24  # of a dashboard
+WIDTH = 24  # of every dashboard
 COLUMN = WIDTH // 4
 
 

@@ -1,11 +1,12 @@
-"""The function that looks again at every run named in a dead-letter queue.
+"""The function that looks again at every run that is named in a dead-letter queue.
 
-A function of its own: sharing a pool's consumer would take slots from it. A dead letter is a
-hint that went astray and never a verdict about a run.
+It does not share a pool's consumer, because it would take slots from the pool. A dead letter is a
+lost hint; it never decides anything about a run.
 """
 
 from collections.abc import Sequence
 
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sqs as sqs
 from aws_cdk.aws_lambda_event_sources import SqsEventSource
 from constructs import Construct
@@ -26,6 +27,7 @@ class DeadLetters(Construct):
         names: Names,
         lambdas: Lambdas,
         queues: Sequence[sqs.Queue],
+        encryption_key: kms.IKey | None,
     ) -> None:
         super().__init__(scope, construct_id)
         self.function = lambdas.function(
@@ -35,8 +37,8 @@ class DeadLetters(Construct):
             description="Looks again at the runs named in dead-letter queues",
             timeout_seconds=TIMEOUT_SECONDS,
         )
-        #: What nobody can read, of the queues that all pools share. Nobody consumes it.
-        self.parked = queue(self, "Parked", name=names.parked)
+        #: Messages of the shared queues that no function can read. No function consumes it.
+        self.parked = queue(self, "Parked", name=names.parked, encryption_key=encryption_key)
         for letters in queues:
             self.function.add_event_source(
                 SqsEventSource(

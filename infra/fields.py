@@ -1,7 +1,7 @@
-"""Reading of typed fields out of JSON: a wrong one is noted, not raised, so that all are found.
+"""Reads typed fields out of JSON. It notes mistakes instead of raising, so that all are found.
 
-Knows nothing of pools or the CDK; standard library only. Called by `infra/config.py`, which says
-which fields there are and what bounds they have.
+Standard library only; it knows nothing about pools or the CDK. Called by `infra/config.py`, which
+says which fields there are and which bounds they have.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 class Fields:
     """Takes typed fields out of one mapping and notes what is wrong with them.
 
-    A wrong field is noted and its default taken, so that the reading goes on to the next mistake.
+    A wrong field gets its default, so that reading goes on to the next mistake.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Fields:
             if not isinstance(text, str) or not re.fullmatch(pattern, text):
                 self._wrong(f"{key}[{index}]", f"a string that matches {pattern}", text)
             elif text in value[:index]:
-                self.mistake(f"{key}[{index}]", f"stands there twice, got {json.dumps(text)}")
+                self.mistake(f"{key}[{index}]", f"is there twice, got {json.dumps(text)}")
         return tuple(value)
 
     def part(self, key: str) -> "Fields":
@@ -96,7 +96,10 @@ class Fields:
         return Fields(f"{self._path}.{key}".lstrip("."), value, self._mistakes)
 
     def refuse_the_rest(self) -> None:
-        """Call last: what was not asked for is a typo, and silence would deploy a default."""
+        """Note every field that was not read. Call it last.
+
+        Such a field is a typo; without this, a default would be deployed silently.
+        """
         for key in self.given:
             if key not in self._known:
                 self.mistake(key, f"is unknown; known are {', '.join(sorted(self._known))}")
@@ -116,11 +119,11 @@ class Fields:
         try:
             return json.loads(value)
         except ValueError:
-            return value  # and the field says what it should have been
+            return value  # the caller notes the mistake
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is a number that a float can hold; neither a bool nor NaN is one."""
+    """Whether it is a number that a float can hold. A bool or NaN is not."""
     try:
         return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
     except OverflowError:

@@ -1,7 +1,7 @@
 """Every metric that the alarms and the dashboard read, under the name that it is published as.
 
-Those of namespace `Workpool` are published by the functions of stats.py and sweeper.py, with the
-dimension `Pool` alone; the others are AWS's own. The only place that names one.
+The only module that names a metric. The functions of stats.py and sweeper.py publish those of the
+namespace `Workpool`, with the single dimension `Pool`; the others are AWS's own.
 """
 
 from aws_cdk import Duration
@@ -12,12 +12,12 @@ from aws_cdk import aws_stepfunctions as stepfunctions
 
 PERIOD = Duration.minutes(5)
 
-#: How those that are counts within a period are put together; the others show the worst.
+#: Metrics that count within a period are summed up; of the others the highest value is shown.
 _SUMS = frozenset({"HintsRepeated"})
 
 
 def own(pool: str, name: str) -> cloudwatch.Metric:
-    """What the stack itself publishes of a pool."""
+    """A metric of a pool that the workpool itself publishes."""
     return cloudwatch.Metric(
         namespace="Workpool",
         metric_name=name,
@@ -33,12 +33,12 @@ def waiting(queue: sqs.Queue) -> cloudwatch.Metric:
 
 
 def oldest(queue: sqs.Queue) -> cloudwatch.Metric:
-    """For how long the oldest message has been on a queue, in seconds."""
+    """How long the oldest message has been on a queue, in seconds."""
     return queue.metric_approximate_age_of_oldest_message(period=PERIOD, statistic="Maximum")
 
 
 def errors(function: lambda_.Function) -> cloudwatch.Metric:
-    """Invocations that raised, ran out of time or of memory."""
+    """Invocations that raised, or ran out of time or memory."""
     return function.metric_errors(period=PERIOD, statistic="Sum")
 
 
@@ -53,7 +53,7 @@ def at_once(function: lambda_.Function) -> cloudwatch.Metric:
 
 
 def stream_age(function: lambda_.Function) -> cloudwatch.Metric:
-    """How old the last change was that a reader of the stream was given, in milliseconds."""
+    """How old the last change was when a reader of the stream got it, in milliseconds."""
     return function.metric("IteratorAge", period=PERIOD, statistic="Maximum")
 
 
@@ -63,5 +63,5 @@ def executions_started(machine: stepfunctions.StateMachine) -> cloudwatch.Metric
 
 
 def executions_failed(machine: stepfunctions.StateMachine) -> cloudwatch.Metric:
-    """Executions that ended by an error that nothing caught."""
+    """Executions that ended with an error that nothing caught."""
     return machine.metric_failed(period=PERIOD, statistic="Sum")

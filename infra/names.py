@@ -1,21 +1,25 @@
-"""The physical names of a stack's parts, and the addresses that follow from them.
+"""The physical names of a workpool's parts, and the addresses that follow from them.
 
-The only place that composes them: the functions get theirs by environment, with a literal
-`{pool}` to fill in, since a list of pools would not fit into its 4 KB. Tables have no name of
-their own, so that a stack can be deployed again beside its retained tables.
+The only module that composes them. The functions get names in their environment, with a literal
+`{pool}` to fill in, because a list of all pools would not fit into its 4 KB. Tables and bucket get
+no physical name, so that a stack can be deployed again beside its retained tables.
 """
 
 from dataclasses import dataclass
 
 from aws_cdk import Aws
 
-#: Stands for the pool in what the functions fill in themselves.
+#: The placeholder for a pool's name, which the functions fill in.
 ANY_POOL = "{pool}"
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names in one stack. A pool's begin with stack and pool and end in what no other part's do."""
+    """The names of one workpool.
+
+    They begin with `stack`: the stack's own name, or the name of a workpool in another stack. The
+    names of a pool continue with the pool and end in a word that no other part's name ends in.
+    """
 
     stack: str
 
@@ -39,16 +43,16 @@ class Names:
     # Of the stack
 
     def part(self, part: str) -> str:
-        """Of what there is once: functions, queues and the event bus."""
+        """Of a part that exists once: a function, a queue, the event bus."""
         return f"{self.stack}-{part}"
 
     def dead_letters_of(self, part: str) -> str:
-        """Of a shared part; not `<part>-dead-letters`, which a pool named like it would have."""
+        """Of a shared part. A pool may be named like the part: its own is `<part>-dead-letters`."""
         return f"{self.stack}-dead-letters-{part}"
 
     @property
     def parked(self) -> str:
-        """The queue of what nobody can read on the queues that all pools share."""
+        """The queue for messages of the shared queues that no function can read."""
         return f"{self.stack}-parked"
 
     @property
@@ -70,5 +74,5 @@ def executions_arn(name: str) -> str:
 
 
 def mappings_arn() -> str:
-    """Of every event source mapping of the account and region: their ids are Lambda's own."""
+    """Of every event source mapping of the account and region, because Lambda chooses their ids."""
     return f"arn:{Aws.PARTITION}:lambda:{Aws.REGION}:{Aws.ACCOUNT_ID}:event-source-mapping:*"

@@ -1,8 +1,9 @@
 """One pool: its work queue, the consumer that runs its actions, its Retrier, its dead letters.
 
-maxParallelism is enforced here and nowhere else. Built once per pool by `stack.py`.
+maxParallelism is enforced here and nowhere else. `infra/workpool.py` builds one per pool.
 """
 
+from aws_cdk import aws_kms as kms
 from aws_cdk.aws_lambda_event_sources import SqsEventSource
 from constructs import Construct
 
@@ -13,7 +14,7 @@ from infra.names import Names
 from infra.queue import POOL_RECEIVES, queue
 from infra.retrier import Retrier
 
-#: What the consumer needs beyond the action: to claim, to write the outcome, to hand it over.
+#: What the consumer needs beside the action's time: to claim the run and to write its outcome.
 CONSUMER_MARGIN_SECONDS = 10
 
 
@@ -28,17 +29,24 @@ class Pool(Construct):
         config: PoolConfig,
         reserved: bool,
         tracing: bool,
+        encryption_key: kms.IKey | None,
     ) -> None:
         super().__init__(scope, construct_id)
         self.config = config
         timeout_seconds = config.action_timeout_seconds + CONSUMER_MARGIN_SECONDS
 
-        # Nobody consumes it: what arrives here waits for a person.
-        self.parked = queue(self, "Parked", name=names.parked_queue(config.name))
+        # No function consumes it: what arrives here waits for a person.
+        self.parked = queue(
+            self,
+            "Parked",
+            name=names.parked_queue(config.name),
+            encryption_key=encryption_key,
+        )
         self.dead_letters = queue(
             self,
             "DeadLetters",
             name=names.dead_letters(config.name),
+            encryption_key=encryption_key,
             function_timeout_seconds=dead_letters.TIMEOUT_SECONDS,
             dead_letters=self.parked,
             max_receives=POOL_RECEIVES,
@@ -47,6 +55,7 @@ class Pool(Construct):
             self,
             "Work",
             name=names.work_queue(config.name),
+            encryption_key=encryption_key,
             function_timeout_seconds=timeout_seconds,
             dead_letters=self.dead_letters,
             max_receives=POOL_RECEIVES,
@@ -69,8 +78,8 @@ class Pool(Construct):
                 self.work,
                 batch_size=1,
                 report_batch_item_failures=True,
-                # So that nothing is pulled that may not run yet. Lambda's minimum is 2: in a pool
-                # of one the message that is pulled too much is throttled and comes back.
+                # Pull only what may run now. Lambda's minimum is 2: in a pool of one, the second
+                # message that is pulled is throttled and comes back.
                 max_concurrency=max(2, config.max_parallelism),
             )
         )

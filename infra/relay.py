@@ -1,10 +1,11 @@
-"""The relay: the only reader of the runs table's stream, and the queue of what it owes.
+"""The relay: the only reader of the runs table's stream, and its retry queue.
 
-Turns a change of state into the hint it calls for. What it cannot relay now waits as a run key
-in the retry queue, whose function looks at the run again.
+It turns a change of a run's state into the hint that the new state calls for. If it cannot send a
+hint now, it puts the run's key into the retry queue, whose function looks at the run again.
 """
 
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk.aws_lambda_event_sources import DynamoEventSource, SqsDlq, SqsEventSource
 from constructs import Construct
@@ -25,9 +26,9 @@ def _change(*, old: list[str], new: list[str]) -> dict[str, object]:
     return {"eventName": ["MODIFY"], "dynamodb": images}
 
 
-#: What of the stream the relay is invoked for. A claim (to running) calls for no hint, and no
-#: more do writes to an ended run; an ended run that is open again is an expired one, overwritten;
-#: one that is removed takes its objects along, if it has any.
+#: The changes that the relay is invoked for. A claim (to running) calls for no hint, and neither
+#: do writes to an ended run. An ended run that becomes open again had expired and was overwritten.
+#: A removed run takes its objects along, if it has any.
 CHANGES = (
     {"eventName": ["INSERT"]},
     _change(old=_OPEN, new=["enqueued", "scheduled", *_ENDED]),
@@ -45,18 +46,21 @@ class Relay(Construct):
         names: Names,
         lambdas: Lambdas,
         runs: dynamodb.Table,
+        encryption_key: kms.IKey | None,
     ) -> None:
         super().__init__(scope, construct_id)
         self.dead_letters = queue(
             self,
             "DeadLetters",
             name=names.dead_letters_of("relay-retry"),
+            encryption_key=encryption_key,
             function_timeout_seconds=dead_letters.TIMEOUT_SECONDS,
         )
         self.retry_queue = queue(
             self,
             "RetryQueue",
             name=names.part("relay-retry"),
+            encryption_key=encryption_key,
             function_timeout_seconds=TIMEOUT_SECONDS,
             dead_letters=self.dead_letters,
         )
@@ -75,18 +79,23 @@ class Relay(Construct):
             description="Looks again at runs whose hint the relay could not send",
             timeout_seconds=TIMEOUT_SECONDS,
         )
-        #: Positions in the stream that were given up, for a person to read.
-        self.failures = queue(self, "Failures", name=names.part("relay-failures"))
+        #: Positions in the stream that the relay gave up, for a person to read.
+        self.failures = queue(
+            self,
+            "Failures",
+            name=names.part("relay-failures"),
+            encryption_key=encryption_key,
+        )
         self.function.add_event_source(
             DynamoEventSource(
                 runs,
                 starting_position=lambda_.StartingPosition.TRIM_HORIZON,
                 batch_size=100,
                 filters=[lambda_.FilterCriteria.filter(change) for change in CHANGES],
-                # A batch fails only if nothing could be sent, not even to the retry queue, or the
-                # counters are out of reach. It comes again whole, since the counters know it by
-                # its first record; after so many tries its position in the stream goes to a queue
-                # that a person reads.
+                # A batch fails only if nothing could be sent, not even to the retry queue, or if
+                # the counters cannot be written. The whole batch is repeated, because the counters
+                # recognise it by its first record. After 100 retries its position in the stream
+                # goes to a queue that a person reads.
                 bisect_batch_on_error=False,
                 retry_attempts=100,
                 on_failure=SqsDlq(self.failures),
@@ -97,6 +106,6 @@ class Relay(Construct):
                 self.retry_queue,
                 batch_size=10,
                 report_batch_item_failures=True,
-                max_concurrency=2,  # what it repeats was refused for being too much
+                max_concurrency=2,  # it repeats what was throttled: more would be throttled again
             )
         )

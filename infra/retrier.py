@@ -1,8 +1,8 @@
 """A pool's Retrier: the state machine that wraps a run's action from its first failure on.
 
-Backoff waits for the due, Attempt puts the run into the pool's queue and waits for its token.
-The consumer answers with how the run ended, or with `Workpool.Retry` whose cause is the next due.
-It reads and writes no run; the relay starts it.
+Backoff waits until the run is due. Attempt puts the run into the pool's queue and waits for its
+token. The consumer answers with how the run ended, or with `Workpool.Retry`, whose cause is the
+next due time. The relay starts executions; the Retrier itself reads and writes no run.
 """
 
 import json
@@ -15,7 +15,7 @@ from constructs import Construct
 
 from infra.queue import RETENTION
 
-#: JSONPath, as the local emulators run no JSONata. Input:
+#: JSONPath, because the local emulators run no JSONata. Input:
 #: {"v": 1, "run": "<pool>#<run id>", "group": "<fairness key, else run id>",
 #:  "retry": {"Cause": "<due, ISO 8601, whole second>"}}
 DEFINITION: dict[str, Any] = {
@@ -41,10 +41,10 @@ DEFINITION: dict[str, Any] = {
                     "execution.$": "$$.Execution.Name",
                 },
             },
-            # Then the message is gone from the queue, and no answer can come.
+            # After that the message is gone from the queue, and no answer can come.
             "TimeoutSeconds": RETENTION.to_seconds(),
-            # SQS out of reach, for days if need be. No wildcard: retriers come before catchers,
-            # and one would swallow Workpool.Retry.
+            # SQS may be unreachable for days. No wildcard: retriers come before catchers, so a
+            # wildcard would swallow Workpool.Retry.
             "Retry": [
                 {
                     "ErrorEquals": ["SQS.SdkClientException", "SQS.AmazonSQSException"],
@@ -55,7 +55,7 @@ DEFINITION: dict[str, Any] = {
                     "JitterStrategy": "FULL",
                 }
             ],
-            # {"Error", "Cause"} becomes $.retry: the shape of the input again.
+            # {"Error", "Cause"} becomes $.retry, which is the shape of the input again.
             "Catch": [
                 {
                     "ErrorEquals": ["Workpool.Retry"],

@@ -1,4 +1,4 @@
-"""The statistics of every pool, each minute: one log event and the CloudWatch metrics."""
+"""The statistics of every pool: each minute one log line and the CloudWatch metrics."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as events

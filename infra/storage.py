@@ -1,12 +1,12 @@
-"""The tables: runs, which are the truth of the pool, and the counters about them; and the bucket
-of the payloads that are too large for a run's item.
+"""What a workpool stores: the table of runs, the table of statistics, the bucket of large payloads.
 
-All outlive the stack (RETAIN); the tables can be put back to any second of the last 35 days. Which
-part may do what with them is said in `stack.py`.
+They outlive the stack (RETAIN), and the tables can be restored to any second of the last 35 days.
+`infra/grants.py` says who may use them.
 """
 
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
@@ -14,10 +14,13 @@ OPEN_INDEX = "open"
 
 
 class Storage(Construct):
-    def __init__(self, scope: Construct, construct_id: str) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, *, encryption_key: kms.IKey | None
+    ) -> None:
         super().__init__(scope, construct_id)
+        encryption = dynamodb.TableEncryption.CUSTOMER_MANAGED if encryption_key else None
 
-        # Written by submit, consumers and completion; its stream is read by the relay alone.
+        # Written by submit, consumers and completion. Only the relay reads its stream.
         self.runs = dynamodb.Table(
             self,
             "Runs",
@@ -26,10 +29,12 @@ class Storage(Construct):
             stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES,
             time_to_live_attribute="expiresAt",
             point_in_time_recovery_specification=_POINT_IN_TIME,
+            encryption=encryption,
+            encryption_key=encryption_key,
             removal_policy=RemovalPolicy.RETAIN,
         )
-        # Sparse: a run is in it until its completion is done. Sharded, since a hot index key
-        # would throttle the table; keys only, since whoever walks it reads the item anyway.
+        # Sparse: a run leaves it when its completion is done. Sharded, because one hot index key
+        # would throttle the table. Keys only, because whoever walks it reads the item anyway.
         self.runs.add_global_secondary_index(
             index_name=OPEN_INDEX,
             partition_key=_key("open"),
@@ -37,6 +42,7 @@ class Storage(Construct):
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
 
+        # The counters of each pool, its settings, and the cursors of the sweeper.
         self.stats = dynamodb.Table(
             self,
             "Stats",
@@ -45,6 +51,8 @@ class Storage(Construct):
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             time_to_live_attribute="expiresAt",
             point_in_time_recovery_specification=_POINT_IN_TIME,
+            encryption=encryption,
+            encryption_key=encryption_key,
             removal_policy=RemovalPolicy.RETAIN,
         )
 
@@ -53,7 +61,12 @@ class Storage(Construct):
         self.payloads = s3.Bucket(
             self,
             "Payloads",
-            encryption=s3.BucketEncryption.S3_MANAGED,
+            encryption=s3.BucketEncryption.KMS
+            if encryption_key
+            else s3.BucketEncryption.S3_MANAGED,
+            encryption_key=encryption_key,
+            # S3 then asks KMS once for many objects.
+            bucket_key_enabled=True if encryption_key else None,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             enforce_ssl=True,

@@ -1,6 +1,6 @@
-"""The function that callers trusted with every pool invoke to enqueue runs.
+"""The function that enqueues runs, for callers that may use every pool.
 
-It has no event source: callers reach it with the AWS SDK and their own rights.
+It has no event source: callers invoke it with the AWS SDK and their own rights.
 """
 
 from constructs import Construct

@@ -1,4 +1,4 @@
-"""The sweeper: every few minutes it looks for open runs whose hint was lost, and repeats it."""
+"""The sweeper: every five minutes it looks for open runs whose hint was lost, and repeats it."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as events
@@ -34,7 +34,7 @@ class Sweeper(Construct):
                 LambdaFunction(
                     self.function,
                     event=events.RuleTargetInput.from_object({"overdueSeconds": OVERDUE_SECONDS}),
-                    retry_attempts=0,  # the next sweep is as good
+                    retry_attempts=0,  # the next sweep does the same work
                 )
             ],
         )

@@ -16,6 +16,7 @@ from aws_cdk import App
 from aws_cdk.assertions import Template
 
 from infra.config import WorkpoolConfig
+from infra.feature_flags import FEATURE_FLAGS
 from infra.stack import WorkpoolStack
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def stack(changes: dict[str, Any] | None = None) -> WorkpoolStack:
     """The stack of one plain pool, with some of its context changed."""
     merged = {**CONTEXT, **(changes or {})}
     config = WorkpoolConfig.from_context(merged, log_level="INFO")
-    return WorkpoolStack(App(context=merged), config.stack_name, config=config)
+    return WorkpoolStack(App(context=FEATURE_FLAGS | merged), config.stack_name, config=config)
 
 
 class Resources:

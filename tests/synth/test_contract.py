@@ -3,18 +3,23 @@
 import ast
 import importlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aws_cdk import FileSystem
 
+from infra.asset import LAYER_DISTRIBUTIONS, staged_functions, staged_layer
 from infra.config import WorkpoolConfig
-from infra.lambdas import LAYER_DISTRIBUTIONS, staged_functions, staged_layer
 from infra.retrier import DEFINITION
 
 ROOT = Path(__file__).parents[2]
 FUNCTION = "AWS::Lambda::Function"
+
+#: Packages of a developer's machine.
+TOOLS = {"typer", "rich", "pytest", "moto"}
 
 
 def handlers(resources: Any) -> set[str]:
@@ -175,10 +180,10 @@ def test_a_retried_run_stays_within_the_history_of_one_execution() -> None:
 # Import directions
 
 
-def imports(folder: str) -> dict[str, set[str]]:
+def imports(folder: Path) -> dict[str, set[str]]:
     """The top-level packages that each module of a folder imports."""
     found = {}
-    for path in (ROOT / folder).rglob("*.py"):
+    for path in folder.rglob("*.py"):
         tree = ast.parse(path.read_text())
         names: set[str] = set()
         for node in ast.walk(tree):
@@ -186,24 +191,24 @@ def imports(folder: str) -> dict[str, set[str]]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module.split(".")[0])
-        found[str(path.relative_to(ROOT))] = names
+        found[str(path.relative_to(folder))] = names
     return found
 
 
 def test_functions_never_import_the_infrastructure() -> None:
-    for module, names in imports("functions").items():
+    for module, names in imports(ROOT / "functions").items():
         assert not names & {"infra", "aws_cdk", "constructs"}, module
 
 
 def test_the_infrastructure_never_imports_functions_or_the_sdk() -> None:
     packages = {path.name for path in (ROOT / "functions").iterdir() if path.is_dir()}
-    for module, names in imports("infra").items():
+    for module, names in imports(ROOT / "infra").items():
         assert not names & (packages | {"functions", "boto3", "botocore"}), module
 
 
 def test_the_configuration_needs_the_standard_library_alone() -> None:
-    infra = imports("infra")
-    for module in ("infra/config.py", "infra/fields.py"):
+    infra = imports(ROOT / "infra")
+    for module in ("config.py", "fields.py"):
         assert not infra[module] & {"aws_cdk", "constructs"}, module
 
 
@@ -213,3 +218,68 @@ def test_nothing_asks_for_docker(resources: Any) -> None:
         assert "BundlingOptions" not in source and "DockerImage" not in source, path
     kinds = {function.get("PackageType", "Zip") for function in resources.of(FUNCTION).values()}
     assert kinds == {"Zip"}
+
+
+# What is shipped
+
+
+def asset_hash(source: Path) -> str:
+    """The name under which the CDK would upload the code: it decides whether functions change."""
+    pools = WorkpoolConfig.from_context({"pools": {"default": {"maxParallelism": 1}}}).pools
+    return FileSystem.fingerprint(str(staged_functions(source, pools, reserved=True)))
+
+
+@pytest.fixture
+def functions(tmp_path: Path) -> Path:
+    """A copy of functions/ to edit."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    return Path(shutil.copytree(ROOT / "functions", tmp_path / "functions", ignore=ignored))
+
+
+@pytest.mark.parametrize(
+    "module", ["cli/commands.py", "cli/new.py", "testing/__init__.py", "console/page.py"]
+)
+def test_an_edit_of_what_runs_on_a_developers_machine_redeploys_no_function(
+    module: str, functions: Path
+) -> None:
+    before = asset_hash(functions)
+    edited = functions / "workpool" / module
+    edited.parent.mkdir(exist_ok=True)
+    with edited.open("a") as file:
+        file.write("# edited\n")
+    assert asset_hash(functions) == before
+
+
+@pytest.mark.parametrize(
+    "module", ["workpool/verbs/submit.py", "handlers/api.py", "actions/cli/new.py"]
+)
+def test_an_edit_of_what_runs_in_lambda_redeploys_the_functions(
+    module: str, functions: Path
+) -> None:
+    before = asset_hash(functions)
+    edited = functions / module
+    edited.parent.mkdir(exist_ok=True)
+    with edited.open("a") as file:
+        file.write("# edited\n")
+    assert asset_hash(functions) != before
+
+
+def test_folders_of_a_user_named_like_those_left_out_are_shipped(functions: Path) -> None:
+    for name in ("cli", "testing", "console"):
+        module = functions / "actions" / name / "mine.py"
+        module.parent.mkdir()
+        module.touch()
+    staged = staged_functions(functions, (), reserved=True)
+    shipped = {path.parent.name for path in staged.glob("actions/*/mine.py")}
+    assert shipped == {"cli", "testing", "console"}
+
+
+def test_no_function_brings_along_tests_or_the_command_line() -> None:
+    staged, layer = staged_functions(ROOT / "functions", (), reserved=True), staged_layer()
+    paths = [path.relative_to(at) for at in (staged, layer) for path in at.rglob("*.py")]
+    assert Path("workpool/verbs/submit.py") in paths
+    assert not {"cli", "testing", "console", "__main__.py", *TOOLS} & {
+        part for path in paths for part in path.parts
+    }
+    for module, names in imports(staged).items():
+        assert not names & TOOLS, module

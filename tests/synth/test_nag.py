@@ -12,6 +12,7 @@ from aws_cdk import App, Validations
 from cdk_nag import AwsSolutionsChecks
 
 from infra.config import WorkpoolConfig
+from infra.feature_flags import FEATURE_FLAGS
 from infra.stack import WorkpoolStack
 
 RUNTIME = "python3.13 is pinned: newer ones are taken on purpose, with the tests run on them"
@@ -71,7 +72,7 @@ EXCEPTIONS = {
 def test_aws_solutions_rules_hold_but_for_the_exceptions_with_a_reason(
     tmp_path: Path, context: dict[str, Any]
 ) -> None:
-    app = App(context=context, outdir=str(tmp_path))
+    app = App(context=FEATURE_FLAGS | context, outdir=str(tmp_path))
     config = WorkpoolConfig.from_context(context, log_level="INFO")
     WorkpoolStack(app, config.stack_name, config=config)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
@@ -81,7 +82,7 @@ def test_aws_solutions_rules_hold_but_for_the_exceptions_with_a_reason(
     found = {
         (
             violation["ruleName"].removeprefix("AwsSolutions-"),
-            construct["constructPath"].removeprefix("Workpool/").removesuffix("/Resource"),
+            construct["constructPath"].removeprefix("Workpool/Default/").removesuffix("/Resource"),
         )
         for violation in report["violations"]
         for construct in violation["violatingConstructs"]
