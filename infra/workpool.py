@@ -250,17 +250,15 @@ class Workpool(Construct):
 
         The Python client uses the API, whose address it reads from the SSM parameter.
         """
-        return (
-            self.submit_function.grant_invoke(grantee)
-            .combine(self._parameter.grant_read(grantee))
-            .combine(
-                iam.Grant.add_to_principal(
-                    grantee=grantee,
-                    actions=["execute-api:Invoke"],
-                    resource_arns=[self._submit_arn],
-                )
+        grant = self.submit_function.grant_invoke(grantee)
+        for action, arn in (
+            ("execute-api:Invoke", self._submit_arn),
+            ("ssm:GetParameter", self._parameter.parameter_arn),
+        ):
+            grant = grant.combine(
+                iam.Grant.add_to_principal(grantee=grantee, actions=[action], resource_arns=[arn])
             )
-        )
+        return grant
 
 
 def _claim_names(workpool: Workpool, config: WorkpoolConfig) -> None:
