@@ -92,7 +92,7 @@ class Alarms(Construct):
                 ),
                 (
                     "parked-completions",
-                    "completion handlers kept raising, and are not called any more",
+                    "completion handlers kept raising, and are parked",
                     metrics.own(name, "Parked"),
                     0,
                 ),
