@@ -27,7 +27,9 @@ class ConfigMistakes(Exception):
     """Everything that is wrong with the configuration, one mistake per line."""
 
     def __init__(self, mistakes: list[str]) -> None:
-        super().__init__("\n".join(["cdk.json's context cannot be deployed:", *mistakes]))
+        super().__init__(
+            "\n".join(["The configuration (cdk.json's context) cannot be deployed:", *mistakes])
+        )
         self.mistakes = tuple(mistakes)
 
 

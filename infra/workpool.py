@@ -46,12 +46,12 @@ class Workpool(Construct):
         my_bucket.grant_read(jobs.pools["emails"].consumer)
 
     Every physical name begins with `config.stack_name`, by which clients find the workpool:
-    `IdempotentWorkpool("emails", stack="Jobs")`. So two workpools in one account and region need
-    two names. They also collide if the name of one is the name of the other, a hyphen and the name
-    of one of its pools. Within one stack this raises ValueError; between stacks, CloudFormation
+    `IdempotentWorkpool("emails", stack="Jobs")`. So workpools in one account and region need
+    different names. A workpool `Jobs` with a pool `mails` also collides with a workpool
+    `Jobs-mails`. Within one stack a collision raises ValueError; between stacks CloudFormation
     refuses the second deploy.
 
-    It writes no stack outputs.
+    The construct writes no outputs of the stack.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Workpool(Construct):
         accept traffic from the security group. Actions may need more.
 
         `encryption_key`: a symmetric KMS key. It encrypts both tables, the bucket, all queues and
-        all logs. The event bus, through which a run's result passes if it is small, the Retriers
-        and the functions' environments keep AWS's own encryption. A key of this app gets the
-        statements that AWS's services need into its policy. The policy of an imported key must
-        have them already: `grant_key` in infra/grants.py lists them, and synth warns. Whoever
-        writes into `runs_table` needs rights on the key, too.
+        all logs. AWS's own keys still encrypt the event bus (small results of runs pass through
+        it), the Retriers and the functions' environments. If the key belongs to this app, its
+        policy gets the statements that AWS's services need. If it is imported, its policy must
+        already have them: `grant_key` in infra/grants.py lists them, and synth warns. Callers that
+        write into `runs_table` themselves need rights on the key, too.
 
         `permissions_boundary`: set on every role of the workpool.
         """
