@@ -61,7 +61,7 @@ def test_a_pools_own_environment_reaches_its_consumer_alone(make_resources: Any)
 )
 def test_what_tests_run_on_is_what_is_deployed(tmp_path: Path, resources: Any) -> None:
     """`workpool.testing`: its defaults, its environment and its tables."""
-    testing = importlib.import_module("workpool.testing")
+    testing = importlib.import_module("workpool.testing.stack")
     environment = importlib.import_module("workpool.aws.environment")
     config = WorkpoolConfig.from_context(
         {"pools": {"default": {"maxParallelism": 1}}}, log_level="INFO"
@@ -69,7 +69,7 @@ def test_what_tests_run_on_is_what_is_deployed(tmp_path: Path, resources: Any) -
     staged = staged_functions(tmp_path, config.pools, reserved=True)
     (deployed,) = json.loads((staged / "pools.json").read_text()).values()
     assert {name: deployed[name] for name in testing.DEFAULTS} == testing.DEFAULTS
-    assert set(testing._environment("us-east-1")) >= environment.ENVIRONMENT
+    assert set(testing.environment("us-east-1")) >= environment.ENVIRONMENT
     for table in testing.tables(runs="runs", stats="stats"):
         [its] = [
             it
