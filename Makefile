@@ -23,10 +23,10 @@ up: $(READY) ## start the local AWS and deploy to it; PORT=4577 make up uses ano
 	@$(BIN)/python -m local up
 
 demo: $(READY) ## watch a hundred orders survive an outage; every claim is checked
-	@$(BIN)/python -m local demo
+	@$(BIN)/python -m demo
 
 chaos: $(READY) ## load, faults, every invariant checked; SEED=7 repeats a plan, MINUTES=2
-	@$(BIN)/python -m local chaos $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),2)
+	@$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),2)
 
 down: ## stop it
 	@! test -e .venv/.installed || $(BIN)/python -m local down

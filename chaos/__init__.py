@@ -1,7 +1,7 @@
-"""Chaos: the deployed stack under load while a seeded monkey causes faults, then every invariant
-of the project checked against what the actions themselves wrote down.
+"""Chaos: load and faults on a deployed stack, and every invariant of the project checked.
 
-`plan` is what a seed means, `load` submits it, `monkey` does the harm, `watch` keeps what can be
-seen only while it happens, `rest` waits for the end, `checks` judges, `run` joins them. `actions`
-and `completions` are no part of this package: they are copied into the project that is deployed.
+`plan` turns a seed into submits and faults, `load` submits, `monkey` causes the faults, `watch`
+records what can be seen only while it happens, `rest` waits until nothing is left to do, `evidence`
+collects everything, `checks` judges it, and `run` joins them. `actions` and `completions` are not
+part of this package: they are deployed as the user's code, in a copy of the project.
 """

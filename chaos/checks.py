@@ -1,5 +1,6 @@
-"""The invariants, each judged by what was promised, what the HTTP API tells and what the actions
-wrote down. Pure: evidence in, verdicts out.
+"""Check the invariants against the submits' answers, the HTTP API's, and what the actions wrote.
+
+Pure: evidence in, verdicts out.
 """
 
 import math
@@ -21,12 +22,12 @@ from chaos.plan import (
 ENDED = ("completed", "canceled")
 
 UNREAD_MS = 15_000
-"""For so long a change may wait in the table's stream before the relay reads it."""
+"""How long a change may wait in the table's stream before the relay reads it."""
 
 
 @dataclass(kw_only=True)
 class Check:
-    """An invariant, the numbers it was judged by, and every breach of it."""
+    """An invariant, the numbers that show it, and every breach of it."""
 
     name: str
     claim: str
@@ -40,7 +41,7 @@ class Check:
 
 @dataclass(kw_only=True)
 class Promised:
-    """A run that exists, and its first submit."""
+    """A run that rightly exists, and its first submit."""
 
     pool: str
     run_id: str
@@ -52,7 +53,7 @@ class Promised:
 
 
 def judge(evidence: Evidence) -> list[Check]:
-    """Every invariant of docs/guarantees.md."""
+    """Check every invariant of docs/guarantees.md."""
     return [
         _ends_once(evidence),
         _effect_once(evidence),
@@ -66,8 +67,7 @@ def judge(evidence: Evidence) -> list[Check]:
 
 
 def promised(evidence: Evidence) -> list[Promised]:
-    """The runs that exist by right: accepted ones, and those whose answer was lost but that the
-    table holds."""
+    """The runs that rightly exist: accepted ones, and those in the table whose answer was lost."""
     by_label = {label: key for key, label in evidence.table.items()}
     found: dict[str, Promised] = {}
     for it in sorted(evidence.submitted, key=lambda it: it.began):
@@ -89,9 +89,9 @@ def _ends_once(evidence: Evidence) -> Check:
         status = evidence.statuses.get((run.pool, run.run_id), {"kind": "not read"})
         kind, result = status["kind"], status.get("result", {}).get("type")
         ends[str(result)] += 1
-        told = f"{run.key} ({run.first.submit.label})"
+        name = f"{run.key} ({run.first.submit.label})"
         if kind not in ENDED:
-            check.breaches.append(f"{told} is {kind}")
+            check.breaches.append(f"{name} is {kind}")
             continue
         seen = {
             (it.item["kind"], it.item.get("result"), it.item.get("finishedAt"))
@@ -99,25 +99,25 @@ def _ends_once(evidence: Evidence) -> Check:
             if it.item["kind"] in ENDED
         }
         if len(seen) > 1:
-            check.breaches.append(f"{told} ended more than once: {sorted(map(str, seen))}")
+            check.breaches.append(f"{name} ended more than once: {sorted(map(str, seen))}")
         starts = by_run.get(run.run_id, [])
         if result == "success" and not any(
             it.outcome == "ok" and it.retries == status["retries"] for it in starts
         ):
-            check.breaches.append(f"{told} succeeded, and no attempt did")
+            check.breaches.append(f"{name} succeeded, but no attempt of it did")
         if result == "success":
             attempts = {it.attempt for it in starts if it.outcome == "ok"}
             if status["result"]["returnValue"]["attempt"] not in attempts:
-                check.breaches.append(f"{told} has a return value of no attempt of it")
+                check.breaches.append(f"{name} has a return value that no attempt of it returned")
         refused = any(it.outcome == "refuse" for it in starts)
         if result == "failed" and not refused:
             most = run.first.submit.max_retries
             if status["retries"] < most:
-                check.breaches.append(f"{told} failed after {status['retries']} of {most} retries")
+                check.breaches.append(f"{name} failed after {status['retries']} of {most} retries")
         if result == "canceled" and not (
             (run.pool, run.run_id) in asked or _among_all(evidence, run)
         ):
-            check.breaches.append(f"{told} is canceled, and nobody asked for it")
+            check.breaches.append(f"{name} is canceled, but nobody asked for it")
     _nothing_else_ran(evidence, runs, check)
     _keys(evidence, check)
     _canceled_at_once(evidence, by_run, check)
@@ -131,7 +131,7 @@ def _ends_once(evidence: Evidence) -> Check:
 
 
 def _among_all(evidence: Evidence, run: Promised) -> bool:
-    """Whether it may have been created before all of its pool were canceled."""
+    """Whether it may have been created before all runs of its pool were canceled."""
     return any(
         it.pool == run.pool and run.first.began <= (it.answered or math.inf)
         for it in evidence.canceled_all
@@ -141,29 +141,29 @@ def _among_all(evidence: Evidence, run: Promised) -> bool:
 def _nothing_else_ran(evidence: Evidence, runs: Sequence[Promised], check: Check) -> None:
     known = {run.key for run in runs}
     for key in evidence.table.keys() - known:
-        check.breaches.append(f"{key} is in the table, and was never accepted")
+        check.breaches.append(f"{key} is in the table, but was never accepted")
     for start in evidence.starts:
         if f"{start.pool}#{start.run_id}" not in known:
-            check.breaches.append(f"{start.run_id} ({start.label}) was never accepted, and ran")
+            check.breaches.append(f"{start.run_id} ({start.label}) ran, but was never accepted")
 
 
 def _keys(evidence: Evidence, check: Check) -> None:
-    """The same key and request: the same run. Another request: a conflict."""
+    """The same key with the same request is the same run. With another request it is a conflict."""
     firsts = {it.submit.key: it for it in evidence.submitted if it.submit.reuses is None}
     for again in evidence.submitted:
         first = firsts.get(again.submit.key)
         if again.submit.reuses is None or first is None or first.outcome != "accepted":
             continue
-        told = f"{again.submit.label} with the key of {first.key}"
+        name = f"{again.submit.label} with the key of {first.key}"
         if again.submit.reuses == "same" and again.outcome == "accepted":
             if again.run_id != first.run_id or not again.existing:
-                check.breaches.append(f"{told} got {again.run_id}, existing: {again.existing}")
+                check.breaches.append(f"{name} got {again.run_id}, existing: {again.existing}")
         elif again.outcome != "unknown" and again.error != "IdempotencyConflict":
-            check.breaches.append(f"{told}: {again.outcome} {again.error}")
+            check.breaches.append(f"{name}: {again.outcome} {again.error}")
 
 
 def _canceled_at_once(evidence: Evidence, by_run: dict[str, list[Start]], check: Check) -> None:
-    """A cancel that was answered with `canceled` stands, and the run starts no more."""
+    """A run whose cancel was answered with `canceled` does not start again."""
     for cancel in evidence.canceled:
         answer = cancel.answer or {"kind": "no answer"}
         if answer["kind"] == "unknown" and f"{cancel.pool}#{cancel.run_id}" in evidence.table:
@@ -174,7 +174,7 @@ def _canceled_at_once(evidence: Evidence, by_run: dict[str, list[Start]], check:
             it for it in by_run.get(cancel.run_id, []) if it.at / 1e6 > answer["finishedAt"] + 1
         ]
         if late:
-            check.breaches.append(f"{cancel.run_id} was canceled, and then started")
+            check.breaches.append(f"{cancel.run_id} started after it was canceled")
 
 
 def _effect_once(evidence: Evidence) -> Check:
@@ -185,9 +185,9 @@ def _effect_once(evidence: Evidence) -> Check:
         status = evidence.statuses.get((run.pool, run.run_id), {})
         count, how = evidence.effects.get(run.run_id, (0, ""))
         effects += count
-        told = f"{run.key} ({run.first.submit.label})"
+        name = f"{run.key} ({run.first.submit.label})"
         if status.get("kind") not in ENDED:
-            continue  # I1 says it.
+            continue  # This breaks I1.
         wanted = 0
         if run.first.submit.options.get("onComplete") == HANDLER:
             if status.get("completion") == "parked":
@@ -195,16 +195,18 @@ def _effect_once(evidence: Evidence) -> Check:
             else:
                 wanted = 1
                 if status.get("completion") != "done":
-                    check.breaches.append(f"{told}: completion is {status.get('completion')}")
+                    check.breaches.append(f"{name}: completion is {status.get('completion')}")
         if count != wanted:
-            check.breaches.append(f"{told}: {count} effects, not {wanted}")
+            check.breaches.append(f"{name}: {count} effects, not {wanted}")
         elif count and how != status["result"]["type"]:
-            check.breaches.append(f"{told}: its handler was told {how}, it is {status['result']}")
+            check.breaches.append(
+                f"{name}: its handler got {how}, its result is {status['result']}"
+            )
         elif count and not evidence.calls.get(run.run_id):
-            check.breaches.append(f"{told}: an effect without a call")
+            check.breaches.append(f"{name}: an effect without a call")
     known = {run.run_id for run in runs}
     for run_id in evidence.effects.keys() - known:
-        check.breaches.append(f"{run_id} was never accepted, and has an effect")
+        check.breaches.append(f"{run_id} has an effect, but was never accepted")
     calls = sum(evidence.calls.values())
     check.numbers = f"{effects} effects of {calls} calls; {parked} parked"
     return check
@@ -212,33 +214,37 @@ def _effect_once(evidence: Evidence) -> Check:
 
 def _parallelism(evidence: Evidence) -> Check:
     check = Check(name="I3", claim="No action starts while maxParallelism run")
-    told = []
+    most_at_once = []
     undecided = 0
     for pool in POOLS:
-        its = [it for it in evidence.starts if it.pool == pool]
+        starts = [it for it in evidence.starts if it.pool == pool]
         at_once = 0
-        for start in its:
+        for start in starts:
             most = _limit(evidence, start)
-            sure = [it for it in its if it.at <= start.at < it.until or it is start]
-            perhaps = sum(it.at <= start.at < it.latest or it is start for it in its)
-            at_once = max(at_once, len(sure))
-            undecided += len(sure) <= most < perhaps
-            if len(sure) > most:
-                others = ", ".join(it.run_id for it in sure)
+            certain = [it for it in starts if it.at <= start.at < it.until or it is start]
+            possible = sum(it.at <= start.at < it.latest or it is start for it in starts)
+            at_once = max(at_once, len(certain))
+            undecided += len(certain) <= most < possible
+            if len(certain) > most:
+                run_ids = ", ".join(it.run_id for it in certain)
                 check.breaches.append(
-                    f"{pool}: {len(sure)} of {most} at once at {start.at / 1e9:.3f}: {others}"
+                    f"{pool}: {len(certain)} of {most} at once at {start.at / 1e9:.3f}: {run_ids}"
                 )
-        told.append(f"{pool} {at_once}")
+        most_at_once.append(f"{pool} {at_once}")
     check.numbers = (
-        f"at most at once: {', '.join(told)}; {len(evidence.limited)} changes of the limits; "
+        f"at most at once: {', '.join(most_at_once)}; "
+        f"{len(evidence.limited)} changes of the limits; "
         f"{len(evidence.starts)} starts, {undecided} undecided (another's end is not known exactly)"
     )
     return check
 
 
 def _limit(evidence: Evidence, start: Start) -> int:
-    """The most that its pool allowed when Lambda let it start, which is some time before its action
-    began. What a change without an answer did is not known before the next that has one."""
+    """The most that its pool may have allowed when Lambda started its invocation.
+
+    That is some time before its action starts. After a change without an answer, either limit may
+    be in force until the next change that has one.
+    """
     since, until = start.let / 1e6, start.at / 1e6
     changes = [it for it in evidence.limited if it.pool == start.pool]
     in_force = [(-math.inf, int(POOLS[start.pool]["maxParallelism"]))]
@@ -257,12 +263,12 @@ def _attempts(evidence: Evidence) -> Check:
     for run in promised(evidence):
         starts = by_run.get(run.run_id, [])
         most = run.first.submit.max_retries
-        told = f"{run.key} ({run.first.submit.label})"
+        name = f"{run.key} ({run.first.submit.label})"
         if len(starts) > most + 1:
-            check.breaches.append(f"{told}: {len(starts)} starts, maxRetries {most}")
+            check.breaches.append(f"{name}: {len(starts)} starts, maxRetries {most}")
         numbers = [it.retries for it in starts]
         if len(set(numbers)) != len(numbers) or max(numbers, default=0) > most:
-            check.breaches.append(f"{told}: attempts {sorted(numbers)}, maxRetries {most}")
+            check.breaches.append(f"{name}: attempts {sorted(numbers)}, maxRetries {most}")
     retried = sum(it.retries > 0 for it in evidence.starts)
     unfinished = sum(it.end is None for it in evidence.starts)
     check.numbers = (
@@ -273,8 +279,8 @@ def _attempts(evidence: Evidence) -> Check:
 
 
 def _never_early(evidence: Evidence) -> Check:
-    """By three sources: the item's due, the start that was asked for, and the backoff that the
-    options allow at least."""
+    """Compare with three sources: the item's due, the requested start, and the shortest backoff
+    that the options allow."""
     check = Check(name="I5", claim="No retry before its nextRun")
     dues = dict(evidence.dues)
     for (pool, run_id), seen in evidence.history.items():
@@ -286,96 +292,100 @@ def _never_early(evidence: Evidence) -> Check:
     nearest = math.inf
     for start in evidence.starts:
         key, at = f"{start.pool}#{start.run_id}", start.at / 1e6
-        told = f"{key} ({start.label}), retry {start.retries}"
+        name = f"{key} ({start.label}), retry {start.retries}"
         due = dues.get((key, start.retries))
         if due is not None:
             known += 1
             nearest = min(nearest, at - due)
             if at < due:
-                check.breaches.append(f"{told}: started {due - at:.0f} ms before its due")
+                check.breaches.append(f"{name}: started {due - at:.0f} ms before it was due")
         if key not in runs:
             continue
         first = runs[key].first
         options = first.submit.options
         if start.retries == 0 and at < first.began + options.get("runAfterMs", 0):
-            check.breaches.append(f"{told}: started before its runAfterMs was over")
+            check.breaches.append(f"{name}: started before its runAfterMs was over")
         previous = before.get((start.run_id, start.retries - 1))
         if previous is not None:
             backoff = options.get("initialBackoffMs", DEFAULT_BACKOFF_MS)
             base = options.get("base", DEFAULT_BASE)
             least = backoff * base ** (start.retries - 1) * 0.5
             if at < previous.until / 1e6 + least:
-                check.breaches.append(f"{told}: less than {least:.0f} ms after the last attempt")
-    shown = "none" if nearest == math.inf else f"{nearest:.0f} ms after its due"
+                check.breaches.append(f"{name}: less than {least:.0f} ms after the last attempt")
+    shown = "none" if nearest == math.inf else f"{nearest:.0f} ms after it was due"
     check.numbers = f"{known} of {len(evidence.starts)} starts with a known due; nearest {shown}"
     return check
 
 
 def _ended_stays(evidence: Evidence) -> Check:
     check = Check(name="I6", claim="An ended state never changes")
-    looked = 0
+    compared = 0
     for (pool, run_id), seen in evidence.history.items():
         ended = [it for it in seen if it.status["kind"] in ENDED]
-        looked += len(ended)
-        first = min(ended, key=lambda it: it.told, default=None)
+        compared += len(ended)
+        first = min(ended, key=lambda it: it.answered, default=None)
         if first is None:
             continue
-        for later in [it for it in seen if it.asked >= first.told or it in ended]:
+        for later in [it for it in seen if it.asked >= first.answered or it in ended]:
             if _lasting(later.status) != _lasting(first.status):
-                told = f"was {_lasting(first.status)}, then {_lasting(later.status)}"
-                check.breaches.append(f"{pool}#{run_id} {told}")
+                check.breaches.append(
+                    f"{pool}#{run_id} was {_lasting(first.status)}, then {_lasting(later.status)}"
+                )
         for one, two in pairwise(sorted(ended, key=lambda it: it.asked)):
-            redriven = any(it == pool and at <= two.told for it, at in evidence.redriven)
+            redriven = any(it == pool and at <= two.answered for it, at in evidence.redriven)
             final = ("done",) if redriven else ("done", "parked")
-            over = one.status.get("completion") in final and two.asked >= one.told
+            over = one.status.get("completion") in final and two.asked >= one.answered
             if over and two.status.get("completion") != one.status["completion"]:
-                told = f"{one.status['completion']}, then {two.status.get('completion')}"
-                check.breaches.append(f"{pool}#{run_id}: completion was {told}")
+                change = f"{one.status['completion']}, then {two.status.get('completion')}"
+                check.breaches.append(f"{pool}#{run_id}: completion was {change}")
     for key, changes in evidence.changes.items():
         kinds = [it.item["kind"] for it in changes]
         end = next((n for n, kind in enumerate(kinds) if kind in ENDED), len(kinds))
         if any(kind not in ENDED for kind in kinds[end:]):
             check.breaches.append(f"{key} was open again after it ended: {kinds}")
     total = sum(map(len, evidence.changes.values()))
-    check.numbers = f"{looked} ended statuses, {total} changes of items"
+    check.numbers = f"{compared} ended statuses, {total} changes of items"
     return check
 
 
 def _lasting(status: dict[str, Any]) -> dict[str, Any]:
-    """A status without what may still change once the run ended."""
-    own = ("completion", "completionError", "attempts")  # the latter are told when asked for
-    return {name: value for name, value in status.items() if name not in own}
+    """A status without what may still change after the run has ended."""
+    # The attempts are left out because only some requests ask for them.
+    changing = ("completion", "completionError", "attempts")
+    return {name: value for name, value in status.items() if name not in changing}
 
 
 def _recount(evidence: Evidence) -> Check:
-    """By what the runs' statuses say of their attempts. Where the emulator was stopped it lost
-    records of the table's stream that no one had read, which AWS does not: what ended about then
-    may be counted or not."""
+    """Recount from the attempts in the runs' statuses.
+
+    An emulator that is stopped loses the records of the table's stream that nobody has read, which
+    AWS does not. What ended around that time may be counted or not.
+    """
     check = Check(name="I7", claim="Stats equal a recount of the table")
     counted = doubtful = 0
     for pool in POOLS:
         stats = evidence.stats[pool]
-        its = [it for (name, _), it in evidence.statuses.items() if name == pool]
-        runs = [it for it in its if it["kind"] != "unknown"]
+        statuses = [it for (name, _), it in evidence.statuses.items() if name == pool]
+        runs = [it for it in statuses if it["kind"] != "unknown"]
         ended = [it for it in runs if it["kind"] in ENDED]
         attempts = [it for run in runs for it in run.get("attempts", ())]
-        unsure = sum(_lost(evidence, it["startedAt"] + it["ms"]) for it in attempts)
-        ended_unsure = sum(_lost(evidence, it["finishedAt"]) for it in ended)
+        unsure = sum(_may_be_lost(evidence, it["startedAt"] + it["ms"]) for it in attempts)
+        ended_unsure = sum(_may_be_lost(evidence, it["finishedAt"]) for it in ended)
         executions = stats["recentExecutions"]
         errors = round(stats["recentErrorRate"] * executions)
-        its_errors = sum(it["ended"] != "success" for it in attempts)
+        failed_attempts = sum(it["ended"] != "success" for it in attempts)
         counted, doubtful = counted + executions, doubtful + unsure
         if stats["pending"] != len(runs) - len(ended):
             check.breaches.append(
                 f"{pool}: pending {stats['pending']}, {len(runs)} runs, {len(ended)} of them ended"
             )
-        for name, told, most in (
+        for name, count, most in (
             ("executions", executions, len(attempts)),
-            ("errors", errors, its_errors),
+            ("errors", errors, failed_attempts),
         ):
-            if not most - unsure <= told <= most:
+            if not most - unsure <= count <= most:
                 check.breaches.append(
-                    f"{pool}: {told} {name}, recounted {most}, {unsure} of them doubtful"
+                    f"{pool}: {count} {name}, recounted {most}, {unsure} of them doubtful"
                 )
         if not (unsure or ended_unsure or not ended):
             failed = sum(it["result"]["type"] == "failed" for it in ended)
@@ -390,7 +400,7 @@ def _recount(evidence: Evidence) -> Check:
     return check
 
 
-def _lost(evidence: Evidence, at: float) -> bool:
+def _may_be_lost(evidence: Evidence, at: float) -> bool:
     return any(begin - UNREAD_MS <= at <= end + UNREAD_MS for begin, end in evidence.restarts)
 
 

@@ -1,5 +1,8 @@
-"""The plan's own time: it stands still while the emulator is down, so that load and faults go on
-afterwards as they were planned, and not all at once."""
+"""The plan's own time. It stands still while the emulator does not run.
+
+So load and faults go on after a restart as planned, and not all at the same moment. The load and
+the monkey wait on it.
+"""
 
 import threading
 import time
@@ -8,7 +11,7 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """Seconds since the plan began, without those for which it was held."""
+    """Seconds since the plan began, without those during which the clock was held."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -31,7 +34,7 @@ class Clock:
             self._held_since = None
 
     def wait(self, at: float, stop: threading.Event) -> bool:
-        """Wait until the plan's time is `at`. True: stopped before that."""
+        """Wait until the plan's time is `at`. True: `stop` was set first."""
         while (left := at - self.now) > 0:
             if stop.wait(min(left, 0.2)):
                 return True

@@ -1,5 +1,7 @@
-"""The evidence: what was promised, what the HTTP API tells, what the actions wrote down and what
-the watchers saw, put together once all is over. Decides nothing.
+"""Collect the evidence when everything is over.
+
+It is what the submits answered, what the HTTP API answers, what the actions wrote into the ledger,
+and what the watchers saw. This module decides nothing: checks.py does.
 """
 
 import json
@@ -17,20 +19,22 @@ from chaos.stage import LEDGER, Stage, bare
 from chaos.watch import Change, Life, Seen
 
 CONSUMER_MARGIN_S = 10
-"""What a consumer's timeout is above its action's: after it the process is surely ended."""
+"""A consumer's timeout is its action's and this: after it the process has certainly ended."""
 
 LOADING_NS = 5_000_000_000
-"""Between an invocation's begin and its action's, in a process that stands."""
+"""The longest time from an invocation's start to its action's, in a process that is loaded."""
 
 SLACK_NS = 1_500_000_000
-"""Between an action's start in the ledger and its invocation's, and for the emulator to kill."""
+"""For the time between the two starts, and for the emulator to kill a process."""
 
 
 @dataclass(kw_only=True)
 class Start:
-    """One attempt of an action, by its own words. Times are epoch nanoseconds. It surely ran from
-    `at` to `until`, and surely no longer than to `latest`. Lambda let its invocation begin at
-    `let` at the earliest."""
+    """One attempt of an action, as the action wrote it down. Times are epoch nanoseconds.
+
+    It certainly ran from `at` to `until`, and certainly not beyond `latest`. Lambda started its
+    invocation at `let` at the earliest.
+    """
 
     run_id: str
     pool: str
@@ -48,18 +52,18 @@ class Start:
 
 @dataclass(kw_only=True)
 class Evidence:
-    """Everything there is to judge by."""
+    """All that the invariants are checked against."""
 
     submitted: Sequence[Submitted]
     statuses: Mapping[tuple[str, str], dict[str, Any]]
-    """The last status of each run that there is, by pool and run id."""
+    """The last status of each run that exists, by pool and run id."""
     history: Mapping[tuple[str, str], Sequence[Seen]]
-    """All the statuses that were seen of it."""
+    """All statuses of it that were read."""
     table: Mapping[str, str]
-    """Keys of all runs in the table, and the label in their arguments."""
+    """By key of each run in the table: the label in its arguments."""
     starts: Sequence[Start]
     effects: Mapping[str, tuple[int, str]]
-    """By run id: how often the handler's transaction took effect, and with what result."""
+    """By run id: how often the handler's transaction took effect, and with which result."""
     calls: Mapping[str, int]
     """By run id: how often the handler was called."""
     changes: Mapping[str, Sequence[Change]]
@@ -86,9 +90,9 @@ def gather(
     monkey: Monkey,
     left: Left,
 ) -> Evidence:
-    """Read what can be read at the end. `read` reads a status and keeps it in `seen`."""
-    table = _table(stage)
-    rows = _rows(stage)
+    """Read all that can be read at the end. `read` reads a status and adds it to `seen`."""
+    table = _read_table(stage)
+    rows = _read_ledger(stage)
     keys = {(it.submit.pool, it.run_id) for it in submitted if it.run_id is not None}
     keys |= {tuple(key.split("#", 1)) for key in table}  # type: ignore[misc]
     with ThreadPoolExecutor(4) as pool:
@@ -115,37 +119,36 @@ def gather(
         limited=monkey.limited,
         redriven=monkey.redriven,
         restarts=monkey.restarts,
-        stats={name: _stats(stage, name) for name in POOLS},
+        stats={name: _read_stats(stage, name) for name in POOLS},
         left=left,
     )
 
 
 def bound(starts: Sequence[Start], lives: Sequence[Life], killed: Sequence[Killed]) -> None:
-    """Say of each attempt how long it surely ran, and how long at most.
+    """Set how long each attempt certainly ran, and how long it ran at most.
 
-    One that wrote its end ran to then. One that did not died with its process: surely after it
-    was last seen alive, surely before it was seen dead, and before its function's deadline. What
-    was not seen (a process that the watcher missed) leaves the attempt's own start as all that is
-    sure.
+    An attempt that wrote its end ran until then. Any other died with its process: certainly after
+    the process was last seen alive, and certainly before it was seen dead and before its function's
+    deadline. If the watcher missed the process, only the attempt's own start is certain.
     """
     by_pid: dict[int, list[Start]] = defaultdict(list)
-    for start in sorted(starts, key=lambda it: it.at):
+    for start in sorted(starts, key=lambda start: start.at):
         by_pid[start.pid].append(start)
-    kills = {it.pid: it.before for it in killed}
-    for its in by_pid.values():
-        first = _life(lives, its[0])
-        for start in its:
+    kills = {kill.pid: kill.before for kill in killed}
+    for attempts in by_pid.values():
+        first = _life(lives, attempts[0])
+        for start in attempts:
             start.let = start.at - LOADING_NS
-        if first is not None:  # The process was made for it, and may have taken long to be loaded.
-            its[0].let = min(its[0].let, first.born - LOADING_NS)
-        for start, following in zip(its, [*its[1:], None], strict=True):
+        if first is not None:  # The process was started for it, and may have loaded for long.
+            attempts[0].let = min(attempts[0].let, first.born - LOADING_NS)
+        for start, following in zip(attempts, [*attempts[1:], None], strict=True):
             if start.end is not None:
                 start.until = start.latest = start.end
                 continue
             timeout = POOLS[start.pool]["actionTimeoutSeconds"] + CONSUMER_MARGIN_S
             start.until = start.at
             start.latest = start.at + timeout * 1_000_000_000 + SLACK_NS
-            if following is not None:  # Its invocation was over by then.
+            if following is not None:  # Its invocation had ended by then.
                 start.latest = min(start.latest, following.at)
                 continue
             life = _life(lives, start)
@@ -158,7 +161,7 @@ def bound(starts: Sequence[Start], lives: Sequence[Life], killed: Sequence[Kille
 
 
 def _life(lives: Sequence[Life], start: Start) -> Life | None:
-    """The process of a start: the first of that number that was not dead yet."""
+    """The process of a start: the first one with that pid that was not dead yet."""
     found = [it for it in lives if it.pid == start.pid and (it.dead or start.at) >= start.at]
     return found[0] if found else None
 
@@ -182,17 +185,17 @@ def _starts(rows: Sequence[dict[str, Any]]) -> list[Start]:
     ]
 
 
-def _stats(stage: Stage, pool: str) -> dict[str, Any]:
-    _, shape = stage.http("GET", f"/pools/{pool}/stats")
+def _read_stats(stage: Stage, pool: str) -> dict[str, Any]:
+    _, shape = stage.request("GET", f"/pools/{pool}/stats")
     return dict(shape)
 
 
-def _rows(stage: Stage) -> list[dict[str, Any]]:
+def _read_ledger(stage: Stage) -> list[dict[str, Any]]:
     pages = stage.client("dynamodb").get_paginator("scan").paginate(TableName=LEDGER)
     return [bare(item) for page in pages for item in page["Items"]]
 
 
-def _table(stage: Stage) -> dict[str, str]:
+def _read_table(stage: Stage) -> dict[str, str]:
     pages = stage.client("dynamodb").get_paginator("scan").paginate(TableName=stage.runs_table)
     items = [bare(item) for page in pages for item in page["Items"]]
-    return {it["run"]: json.loads(it["args"]).get("label", "") for it in items}
+    return {item["run"]: json.loads(item["args"]).get("label", "") for item in items}

@@ -1,7 +1,8 @@
-"""The load: submits the plan's runs, each at its time, and keeps what was promised about each.
+"""The load: submit each of the plan's runs at its time, and record what each submit answered.
 
-An answer that is lost (the emulator is down, a function was killed) is asked for again where an
-idempotency key makes that safe; else the run may or may not exist, and the checks find out.
+If an answer is lost, because the emulator does not run or a function was killed, the submit is
+repeated where an idempotency key makes that safe. Otherwise the run may or may not exist, and the
+checks find out.
 """
 
 import threading
@@ -31,7 +32,7 @@ LATE_S = 5.0
 
 @dataclass(kw_only=True)
 class Submitted:
-    """What became of one submit. `began` and `answered` are epoch milliseconds."""
+    """One submit and its outcome. `began` and `answered` are epoch milliseconds."""
 
     submit: Submit
     outcome: Outcome
@@ -64,15 +65,16 @@ class Load:
         for submit in self.plan.submits:
             if submit.key is not None:
                 self._answered.setdefault(submit.key, threading.Event())
-        self._workpools = {it.pool: IdempotentWorkpool(it.pool) for it in self.plan.submits}
+        pools = {submit.pool for submit in self.plan.submits}
+        self._workpools = {pool: IdempotentWorkpool(pool) for pool in pools}
 
     def accepted(self) -> Sequence[Submitted]:
-        """Those accepted up to now."""
+        """The submits that were accepted up to now."""
         with self._lock:
             return [it for it in self.results if it.outcome == "accepted"]
 
     def warm_up(self) -> None:
-        """A run of each pool to its end, so that the plan does not meet cold functions."""
+        """Complete one run of each pool, so that the plan does not begin with cold functions."""
         ways: tuple[Via, ...] = ("sdk", "http", "sdk")
         for pool, via in zip(POOLS, ways, strict=True):
             args = {"label": f"warm-{pool}", "ms": 0, "fails": 0, "how": "raise", "at": "begun"}
@@ -81,8 +83,9 @@ class Load:
             label = str(args["label"])
             self._submit(Submit(at=0, label=label, pool=pool, via=via, args=args, options=options))
         give_up = time.monotonic() + WARM_UP_S
-        for it in self.accepted():
-            while self.stage.status(it.submit.pool, str(it.run_id)).get("completion") != "done":
+        for accepted in self.accepted():
+            pool, run_id = accepted.submit.pool, str(accepted.run_id)
+            while self.stage.read_status(pool, run_id).get("completion") != "done":
                 if time.monotonic() > give_up:
                     raise LocalError(f"the first run did not end within {WARM_UP_S:.0f} s")
                 time.sleep(0.5)
@@ -92,16 +95,18 @@ class Load:
         with ThreadPoolExecutor(SUBMITTERS) as pool:
             futures: list[Future[None]] = []
             for submit in self.plan.submits:
-                if self.clock.wait(submit.at, self._stop) or self._crowded():
+                if self.clock.wait(submit.at, self._stop) or self._wait_for_room():
                     break
                 futures.append(pool.submit(self._submit, submit))
             wait(futures)
             for future in futures:
                 future.result()
 
-    def _crowded(self) -> bool:
-        """Wait while too many runs are open: a slow machine shall see fewer, not drown. True: the
-        plan's time was over before there was room."""
+    def _wait_for_room(self) -> bool:
+        """Wait while too many runs are open, so that a slow machine gets fewer of them.
+
+        True: the plan's time was over before there was room.
+        """
         while self.open_runs() > MOST_OPEN and self.clock.now < self.plan.seconds:
             if self._stop.wait(0.2):
                 return True
@@ -114,25 +119,25 @@ class Load:
         event = self._answered.get(submit.key or "")
         if submit.reuses is not None and event is not None:
             event.wait(ASK_AGAIN_S)
-        result = self._ask(submit)
+        result = self._submit_until_answered(submit)
         with self._lock:
             self.results.append(result)
         if event is not None:
             event.set()
 
-    def _ask(self, submit: Submit) -> Submitted:
+    def _submit_until_answered(self, submit: Submit) -> Submitted:
         began, asked = time.time() * 1000, 0
         give_up = time.monotonic() + ASK_AGAIN_S
         result = Submitted(submit=submit, outcome="unknown", began=began, answered=began)
         while True:
             asked += 1
             try:
-                self._once(submit, result)
+                self._submit_once(submit, result)
             except AWS_DOWN as error:
                 result.error = str(error)[:200]
             result.answered, result.asked = time.time() * 1000, asked
-            settled = result.outcome != "unknown" or not self._repeatable(submit)
-            if settled or self._stop.is_set() or time.monotonic() > give_up:
+            final = result.outcome != "unknown" or not self._repeatable(submit)
+            if final or self._stop.is_set() or time.monotonic() > give_up:
                 return result
             time.sleep(0.5)
 
@@ -140,12 +145,12 @@ class Load:
     def _repeatable(submit: Submit) -> bool:
         return submit.key is not None and submit.via in ("sdk", "http")
 
-    def _once(self, submit: Submit, result: Submitted) -> None:
+    def _submit_once(self, submit: Submit, result: Submitted) -> None:
         body = {"action": ACTION, "args": submit.args, "options": submit.options}
         if submit.via == "sdk":
-            self._by_sdk({"pool": submit.pool, **body}, result)
+            self._submit_by_sdk({"pool": submit.pool, **body}, result)
         elif submit.via == "http":
-            code, shape = self.stage.http("POST", f"/pools/{submit.pool}/runs", body)
+            code, shape = self.stage.request("POST", f"/pools/{submit.pool}/runs", body)
             if code == 202:
                 _accept(result, shape)
             elif code in (400, 404, 409, 413):
@@ -153,9 +158,9 @@ class Load:
             else:
                 result.error = f"HTTP {code}: {shape}"
         else:
-            self._in_transaction(submit, result)
+            self._submit_in_transaction(submit, result)
 
-    def _by_sdk(self, body: dict[str, Any], result: Submitted) -> None:
+    def _submit_by_sdk(self, body: dict[str, Any], result: Submitted) -> None:
         try:
             shape = self.stage.invoke(self.stage.outputs["SubmitFunctionName"], body)
         except RuntimeError as error:
@@ -166,8 +171,8 @@ class Load:
             return
         _accept(result, shape)
 
-    def _in_transaction(self, submit: Submit, result: Submitted) -> None:
-        """The run beside a row of our own; a torn one's row refuses the transaction."""
+    def _submit_in_transaction(self, submit: Submit, result: Submitted) -> None:
+        """Write the run together with a row of our own. A torn submit's row refuses both."""
         options = {_snake(name): value for name, value in submit.options.items()}
         run_id, entry = self._workpools[submit.pool].transact_item(ACTION, submit.args, **options)
         result.run_id = run_id
@@ -200,4 +205,4 @@ def _accept(result: Submitted, shape: dict[str, Any]) -> None:
 
 
 def _snake(name: str) -> str:
-    return "".join(f"_{it.lower()}" if it.isupper() else it for it in name)
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)

@@ -1,9 +1,8 @@
-"""The monkey: does the plan's faults, each at its time, one after the other. A fault that lasts
-has a begin and an end in the plan; what is still broken when the load is over is mended by `heal`.
+"""The monkey: cause each of the plan's faults at its time, one after the other.
 
-Faults are caused by what anybody with the account's rights could do: kill a process, and SQS's,
-EventBridge's, Lambda's and the workpool's own calls, those of its operators too. None edits the
-emulator's or the runs' state.
+A fault that lasts has a begin and an end in the plan. `heal` ends what still lasts when the load is
+over. A fault kills a process, or calls SQS, EventBridge, Lambda or the workpool, as anybody with
+the account's rights could. No fault edits the state of the emulator or of a run.
 """
 
 import contextlib
@@ -30,7 +29,7 @@ UNKNOWN = ("no-such-run", "../../etc/passwd", "0" * 32)
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """A fault as it was caused: how often it hit something, and a line about it."""
+    """A fault that was caused: how often it hit something, and a line about it."""
 
     at: float
     name: str
@@ -42,7 +41,7 @@ class Done:
 class Killed:
     pid: int
     before: int
-    """Nanoseconds just before the signal: it was alive then."""
+    """Nanoseconds just before the signal: the process was still alive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +51,15 @@ class Canceled:
     asked: float
     """Epoch milliseconds before the request."""
     answer: dict[str, Any] | None
-    """The status after it; None if no answer came."""
+    """The status in the answer. None: no answer came."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CanceledAll:
-    """A pool's open runs were canceled, those created before some time between the two; epoch
-    milliseconds. None: no answer came."""
+    """The open runs of a pool were canceled: those created before a time between the two.
+
+    Epoch milliseconds. None: no answer came.
+    """
 
     pool: str
     asked: float
@@ -67,8 +68,10 @@ class CanceledAll:
 
 @dataclass(frozen=True, kw_only=True)
 class Limited:
-    """How many of a pool's actions may run was changed; 0: it was paused. None: no answer came,
-    and it may have been changed or not. Epoch milliseconds."""
+    """A change of how many of a pool's actions may run at the same time. 0: the pool was paused.
+
+    Epoch milliseconds. None: no answer came, so the change may have been made or not.
+    """
 
     pool: str
     limit: int
@@ -103,7 +106,7 @@ class Monkey:
             name: {"paused": False, "maxParallelism": int(pool["maxParallelism"])}
             for name, pool in POOLS.items()
         }
-        """What the pools were told last."""
+        """The settings that each pool was last asked to have."""
         self._stop = threading.Event()
         self.done: list[Done] = []
         self.killed: list[Killed] = []
@@ -111,15 +114,15 @@ class Monkey:
         self.canceled_all: list[CanceledAll] = []
         self.limited: list[Limited] = []
         self.redriven: list[tuple[str, float]] = []
-        """Pool, and when: epoch milliseconds."""
+        """Pool and time in epoch milliseconds."""
         self.restarts: list[tuple[float, float]] = []
-        """From when to when the emulator was down: epoch milliseconds."""
+        """When the emulator stopped and started: epoch milliseconds."""
         self.hits: Counter[str] = Counter()
         self.misses: Counter[str] = Counter()
         """Faults that found nothing to harm."""
 
     def run(self) -> None:
-        """Cause every fault, each at its time."""
+        """Cause every fault at its time."""
         for fault in self._plan.faults:
             if self._clock.wait(fault.at, self._stop):
                 return
@@ -129,9 +132,11 @@ class Monkey:
         self._stop.set()
 
     def heal(self) -> None:
-        """End what still lasts."""
+        """End every fault that still lasts."""
         for pool, settings in POOLS.items():
-            self._settle(pool, maxParallelism=settings["maxParallelism"], paused=False)
+            self._change_until_answered(
+                pool, maxParallelism=settings["maxParallelism"], paused=False
+            )
         for name in [name for name, times in self._paused.items() if times]:
             self._paused[name] = 0
             self._set_concurrency(name)
@@ -143,15 +148,15 @@ class Monkey:
         act: Callable[..., tuple[int, str]] = getattr(self, fault.name)
         try:
             hits, note = act(**fault.what)
-        except (*AWS_DOWN, RuntimeError) as error:  # The latter: the function's process was killed.
+        except (*AWS_DOWN, RuntimeError) as error:  # RuntimeError: its function was killed.
             hits, note = 0, f"no answer: {error}"
         (self.hits if hits else self.misses)[fault.name] += hits or 1
         self.done.append(Done(at=round(self._clock.now, 1), name=fault.name, hits=hits, note=note))
 
-    # The faults: each answers how often it hit something, and what it did.
+    # The faults. Each returns how often it hit something, and what it did.
 
     def kill(self, *, whose: str, pick: float) -> tuple[int, str]:
-        """kill -9 of a Lambda worker."""
+        """Kill a Lambda worker with SIGKILL."""
         living = self._processes.living(whose)
         if not living:
             return 0, f"no {whose or 'worker'} lives"
@@ -165,14 +170,14 @@ class Monkey:
         return 1, f"killed {life.pid} of {life.function.removeprefix(STACK + '-')}"
 
     def duplicate(self, *, queue: str, most: int, copies: int) -> tuple[int, str]:
-        """Waiting messages are sent again."""
+        """Send waiting messages again."""
         bodies = self._passing.peek(queue)[:most]
         for body in bodies * copies:
             self._send(queue, body)
         return len(bodies) * copies, f"{len(bodies)} of {queue} sent {copies} times more"
 
     def drop(self, *, queue: str, most: int, copies: int) -> tuple[int, str]:
-        """Waiting messages are received and deleted: lost."""
+        """Lose waiting messages: receive and delete them."""
         sqs, url = self._stage.client("sqs"), self._stage.queue_url(queue)
         answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=most)
         messages = answer.get("Messages", [])
@@ -181,7 +186,7 @@ class Monkey:
         return len(messages), f"{len(messages)} of {queue} lost"
 
     def stale(self, *, pool: str, most: int) -> tuple[int, str]:
-        """Bodies that passed long ago come again, the oldest first."""
+        """Send messages again that passed long ago, the oldest first."""
         bodies = list(self._passing.bodies[pool])[:most]
         for body in bodies:
             self._send(pool, body)
@@ -189,7 +194,7 @@ class Monkey:
         return len(bodies), f"{len(bodies)} old ones of {pool}"
 
     def events_again(self, *, most: int, copies: int, pick: float) -> tuple[int, str]:
-        """Ended events that passed come again, late."""
+        """Send ended events again that have passed."""
         details = self._passing.details
         start = int(pick * len(details))
         entries = [
@@ -206,22 +211,22 @@ class Monkey:
         return len(entries), f"{len(entries)} ended events again"
 
     def pause(self, *, queue: str) -> tuple[int, str]:
-        """The function of a queue gets no concurrency."""
+        """Give the function of a queue no concurrency."""
         self._paused[queue] += 1
         self._set_concurrency(queue)
-        return 1, f"{queue} stands still"
+        return 1, f"{queue} paused"
 
     def resume(self, *, queue: str) -> tuple[int, str]:
         if self._paused[queue]:
             self._paused[queue] -= 1
         self._set_concurrency(queue)
-        return 1, f"{queue} goes on"
+        return 1, f"{queue} resumed"
 
     def relay_off(self) -> tuple[int, str]:
-        """The relay's mapping is disabled."""
+        """Disable the relay's event source mapping."""
         self._relay_off += 1
         self._enable_relay(False)
-        return 1, "the relay reads nothing"
+        return 1, "the relay stopped reading"
 
     def relay_on(self) -> tuple[int, str]:
         self._relay_off = max(0, self._relay_off - 1)
@@ -230,77 +235,77 @@ class Monkey:
         return 1, "the relay reads again"
 
     def cancel(self, *, which: str, pick: float) -> tuple[int, str]:
-        """A run is canceled: an open one, any, or one that there is not."""
+        """Cancel a run: an open one, any one, or one that does not exist."""
         if which == "unknown":
             return self._cancel("fast", UNKNOWN[int(pick * len(UNKNOWN))])
-        its = sorted(self._load.accepted(), key=lambda it: it.answered)
+        runs = sorted(self._load.accepted(), key=lambda run: run.answered)
         if which == "open":
-            its = its[-40:]
-        if not its:
+            runs = runs[-40:]
+        if not runs:
             return 0, "nothing to cancel"
-        chosen = its[int(pick * len(its))]
+        chosen = runs[int(pick * len(runs))]
         return self._cancel(chosen.submit.pool, str(chosen.run_id))
 
     def change(self, *, pool: str, **settings: int | bool) -> tuple[int, str]:
-        """A pool is paused, resumed, or made larger or smaller, by its own verb."""
+        """Pause or resume a pool, or change its size, with the workpool's own verb."""
         asked = time.time() * 1000
         self._settings[pool] |= settings
         paused, limit = self._settings[pool]["paused"], self._settings[pool]["maxParallelism"]
         answered = None
         try:
-            code, _ = self._stage.http("PATCH", f"/pools/{pool}", settings)
+            code, _ = self._stage.request("PATCH", f"/pools/{pool}", settings)
             answered = time.time() * 1000 if code == 200 else None
         finally:
             self.limited.append(
                 Limited(pool=pool, limit=0 if paused else limit, asked=asked, answered=answered)
             )
-        told = ", ".join(f"{name} {value}" for name, value in settings.items())
-        return 1, f"{pool}: {told}{'' if answered else ': no answer'}"
+        changes = ", ".join(f"{name} {value}" for name, value in settings.items())
+        return 1, f"{pool}: {changes}{'' if answered else ': no answer'}"
 
     def cancel_all(self, *, pool: str) -> tuple[int, str]:
-        """All open runs of a pool are canceled."""
+        """Cancel all open runs of a pool."""
         asked = time.time() * 1000
         answered = None
         try:
-            code, _ = self._stage.http("POST", f"/pools/{pool}/cancel")
+            code, _ = self._stage.request("POST", f"/pools/{pool}/cancel")
             answered = time.time() * 1000 if code == 202 else None
         finally:
             self.canceled_all.append(CanceledAll(pool=pool, asked=asked, answered=answered))
         return 1, f"all of {pool} canceled{'' if answered else ': no answer'}"
 
     def redrive(self, *, pool: str) -> tuple[int, str]:
-        """Parked completions of a pool are tried again."""
+        """Redrive the parked completions of a pool."""
         self.redriven.append((pool, time.time() * 1000))
-        code, shape = self._stage.http("POST", f"/pools/{pool}/redrive", {})
+        code, shape = self._stage.request("POST", f"/pools/{pool}/redrive", {})
         count = shape["redriving"] if code == 202 else 0
         return count, f"{count} of {pool} redriven"
 
     def sweep(self, **event: Any) -> tuple[int, str]:
-        """The sweeper, in the middle of it all and far too early."""
+        """Invoke the sweeper while everything goes on, much earlier than its schedule would."""
         repeated = self._stage.invoke(f"{STACK}-sweeper", event)
-        return 1, f"sweeper repeated {repeated}"
+        return 1, f"the sweeper repeated {repeated}"
 
     def restart(self) -> tuple[int, str]:
-        """SIGTERM to the emulator, and a start with what it saved."""
-        self._stream.look()
+        """Stop the emulator with its state saved, and start it again with that state."""
+        self._stream.read()
         begin, since = time.monotonic(), time.time() * 1000
-        self._stage.end()  # Submits go on meanwhile, and fail.
-        ended = time.monotonic()
+        self._stage.save_and_stop()  # Submits go on meanwhile, and fail.
+        stopped = time.monotonic()
         with self._clock.held():
-            executions = self._stage.begin_again()
+            executions = self._stage.start_again()
         self._stream.forget_position()
         self.restarts.append((since, time.time() * 1000))
-        took = f"{ended - begin:.0f} s to end, {time.monotonic() - ended:.0f} s to start"
+        took = f"{stopped - begin:.0f} s to stop, {time.monotonic() - stopped:.0f} s to start"
         return 1, f"restarted: {took}, {executions} executions started again"
 
-    # How
+    # How they are caused
 
     def _cancel(self, pool: str, run_id: str) -> tuple[int, str]:
         asked = time.time() * 1000
         answer: dict[str, Any] | None = None
         try:
             path = f"/pools/{pool}/runs/{quote(run_id, safe='')}/cancel"
-            code, shape = self._stage.http("POST", path)
+            code, shape = self._stage.request("POST", path)
             if code in (200, 404) and "kind" in shape:
                 answer = shape
                 self._statuses.note(pool, run_id, shape, asked=asked)
@@ -309,8 +314,8 @@ class Monkey:
         kind = answer["kind"] if answer else "no answer"
         return 1, f"cancel of {run_id[:8]} of {pool}: {kind}"
 
-    def _settle(self, pool: str, **settings: int | bool) -> None:
-        """Change a pool, and again until it answers."""
+    def _change_until_answered(self, pool: str, **settings: int | bool) -> None:
+        """Change a pool, and repeat it until an answer comes or SETTLE_S are over."""
         give_up = time.monotonic() + SETTLE_S
         while True:
             with contextlib.suppress(*AWS_DOWN):

@@ -1,5 +1,6 @@
-"""What a seed means: which runs are submitted when and how they behave, and which fault comes
-when. Pure: the same seed and length give the same plan, whatever the machine does with it.
+"""Turn a seed into a plan: when each run is submitted, how it behaves, and when each fault comes.
+
+Pure: the same seed and length give the same plan, however fast the machine is.
 """
 
 import random
@@ -7,22 +8,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Via = Literal["sdk", "http", "transaction", "torn"]
-"""How a run is submitted; torn: in a transaction that is made to fail."""
+"""How a run is submitted. torn: in a transaction that is made to fail."""
 
 Reuse = Literal["same", "different"]
 
 RATE = 4.0
-"""Submits a second, on average."""
+"""Submits per second, on average."""
 
 FAULTS_EVERY_S = 1.2
 HOLD_S = 1.5
-"""How long a queue's function stands still so that something gathers in the queue."""
+"""How long a queue's function is paused so that messages collect in the queue."""
 
 LONG_HANDLERS_FROM_S = 100
-"""A handler that never succeeds is parked after two minutes: only in a chaos of this length."""
+"""A plan of this length has handlers that never succeed: they are parked after two minutes."""
 
 POOLS: dict[str, dict[str, Any]] = {
-    name: {**settings, "statsWindowMs": 3_600_000}  # All of it, for the recount.
+    name: {**settings, "statsWindowMs": 3_600_000}  # The whole of it, for the recount.
     for name, settings in {
         "fast": {"maxParallelism": 8, "actionTimeoutSeconds": 2},
         "slow": {"maxParallelism": 3, "actionTimeoutSeconds": 4, "maxRetries": 2},
@@ -39,7 +40,8 @@ _SLEEP_MS = {"fast": (0, 900), "slow": (200, 1800), "one": (0, 500)}
 
 @dataclass(frozen=True, kw_only=True)
 class Submit:
-    """One submit. `key` is its idempotency key; `reuses` says that it is an earlier one's."""
+    """One submit. `reuses`: its idempotency key is that of an earlier submit, with the same request
+    or with a different one."""
 
     at: float
     label: str
@@ -51,19 +53,22 @@ class Submit:
 
     @property
     def key(self) -> str | None:
+        """The idempotency key."""
         key = self.options.get("idempotencyKey")
         return None if key is None else str(key)
 
     @property
     def max_retries(self) -> int:
-        given = self.options.get("maxRetries", POOLS[self.pool].get("maxRetries"))
-        return DEFAULT_MAX_RETRIES if given is None else int(given)
+        own = self.options.get("maxRetries", POOLS[self.pool].get("maxRetries"))
+        return DEFAULT_MAX_RETRIES if own is None else int(own)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One fault: its name is a method of the monkey, `what` its parameters. `pick`, in [0, 1), is
-    what chance decides only then: which of the processes or messages that there are."""
+    """One fault. `name` is a method of the monkey, and `what` its parameters.
+
+    `pick`, from 0 up to 1, chooses among the processes or runs that there are at that moment.
+    """
 
     at: float
     name: str
@@ -142,7 +147,7 @@ def _context(dice: random.Random, at: float, seconds: float) -> dict[str, int]:
 
 
 def _reuse(dice: random.Random, keyed: list[Submit], at: float, label: str) -> Submit | None:
-    """Now and then an earlier key again, with the same request or with another one."""
+    """Sometimes a submit with an earlier key, for the same request or for another one."""
     if not keyed or dice.random() >= 0.06:
         return None
     first = dice.choice(keyed)
@@ -177,7 +182,7 @@ _WEIGHTS = {
 
 
 def _faults(dice: random.Random, seconds: float) -> list[Fault]:
-    """Faults at random times, none in the first seconds; a restart in the middle of each minute."""
+    """Faults at random times, but none in the first seconds, and a restart in each minute."""
     faults: list[Fault] = []
     at = 4.0
     while (at := at + dice.expovariate(1 / FAULTS_EVERY_S)) < seconds - 1:

@@ -1,5 +1,6 @@
-"""Rest: after the load and the faults, whether anything is still to come. Looks, and invokes the
-sweeper early, as its schedule would do late.
+"""Wait, after the load and the faults, until nothing is left to do.
+
+It changes nothing but invokes the sweeper, which the schedule would do much later.
 """
 
 import time
@@ -21,38 +22,38 @@ COUNTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Left:
-    """What is not at rest."""
+    """What is left to do."""
 
     messages: dict[str, dict[str, int]]
-    """By queue: how many wait, are in flight, are delayed; queues that hold none are left out."""
+    """By queue that is not empty: how many messages wait, are in flight, or are delayed."""
     open: list[str]
-    """Keys in the index of open runs."""
+    """The keys in the index of open runs."""
     parked: list[str]
-    """Those of them whose completion is parked: they may stay."""
+    """Those of them whose completion is parked: they may stay there."""
     running: dict[str, list[str]]
-    """By pool: names of RUNNING executions."""
+    """By pool: the names of its RUNNING executions."""
 
     @property
     def nothing(self) -> bool:
         return not (self.messages or self.running or set(self.open) - set(self.parked))
 
     def line(self) -> str:
-        """It in one line."""
+        """A summary in one line."""
         if self.nothing:
             return f"at rest, {len(self.parked)} parked"
-        messages = sum(sum(its.values()) for its in self.messages.values())
+        messages = sum(sum(counts.values()) for counts in self.messages.values())
         executions = sum(map(len, self.running.values()))
         runs = len(set(self.open) - set(self.parked))
         return f"{runs} open runs, {messages} messages, {executions} executions left"
 
 
-def look(stage: Stage) -> Left:
-    """What is left now."""
+def read_left(stage: Stage) -> Left:
+    """Read what is left to do now."""
     return Left(
-        messages=_messages(stage),
-        open=(keys := _open(stage)),
+        messages=_count_messages(stage),
+        open=(keys := _list_open(stage)),
         parked=[key for key in keys if _is_parked(stage, key)],
-        running={pool: names for pool in POOLS if (names := _running(stage, pool))},
+        running={pool: names for pool in POOLS if (names := _list_running(stage, pool))},
     )
 
 
@@ -62,8 +63,10 @@ def come_to_rest(
     limit_s: float,
     show: Callable[[Left, int], None],
 ) -> tuple[Left, int, float]:
-    """Wait, sweeping now and then. Answers what is left at the end (nothing, or nothing moved for
-    `limit_s`), the hints that were repeated, and the seconds that it took."""
+    """Wait until nothing is left or nothing has changed for `limit_s`, and sweep now and then.
+
+    Return what is left, how many hints the sweeper repeated, and how many seconds it took.
+    """
     begin = moved = time.monotonic()
     next_sweep, repeated, quiet, before = 0.0, 0, 0, ""
     while True:
@@ -72,7 +75,7 @@ def come_to_rest(
                 answer = stage.invoke(f"{STACK}-sweeper", {"overdueSeconds": 1})
                 repeated += sum(answer.values())
                 next_sweep = time.monotonic() + SWEEP_EVERY_S
-            left = look(stage)
+            left = read_left(stage)
         except (*AWS_DOWN, RuntimeError):
             if time.monotonic() - begin > limit_s:
                 raise
@@ -88,9 +91,9 @@ def come_to_rest(
         time.sleep(1)
 
 
-def _messages(stage: Stage) -> dict[str, dict[str, int]]:
+def _count_messages(stage: Stage) -> dict[str, dict[str, int]]:
     found = {}
-    for queue in stage.queues():
+    for queue in stage.list_queues():
         answer = stage.client("sqs").get_queue_attributes(
             QueueUrl=stage.url_of(queue), AttributeNames=list(COUNTS)
         )["Attributes"]
@@ -100,18 +103,18 @@ def _messages(stage: Stage) -> dict[str, dict[str, int]]:
     return found
 
 
-def _open(stage: Stage) -> list[str]:
+def _list_open(stage: Stage) -> list[str]:
     pages = stage.client("dynamodb").get_paginator("scan")
     found = pages.paginate(TableName=stage.runs_table, IndexName="open")
     return [item["run"]["S"] for page in found for item in page["Items"]]
 
 
 def _is_parked(stage: Stage, key: str) -> bool:
-    item: dict[str, Any] | None = stage.item(key)
+    item: dict[str, Any] | None = stage.read_item(key)
     return item is not None and item.get("completion") == "parked"
 
 
-def _running(stage: Stage, pool: str) -> list[str]:
+def _list_running(stage: Stage, pool: str) -> list[str]:
     pages = stage.client("stepfunctions").get_paginator("list_executions")
     found = pages.paginate(stateMachineArn=stage.retrier(pool), statusFilter="RUNNING")
-    return [it["name"] for page in found for it in page["executions"]]
+    return [execution["name"] for page in found for execution in page["executions"]]

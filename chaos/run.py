@@ -1,4 +1,7 @@
-"""`make chaos`: deploy, load, harm, heal, wait for rest, judge; and clear up whatever happens."""
+"""`make chaos`: deploy, submit the load, cause the faults, heal, wait for rest, and judge.
+
+It stops everything that it started, whatever happens. `__main__.py` calls it.
+"""
 
 import json
 import os
@@ -21,7 +24,7 @@ from chaos.load import Load
 from chaos.monkey import Monkey
 from chaos.plan import Plan, plan
 from chaos.stage import DIRECTORY, STACK, Stage
-from chaos.view import View, report
+from chaos.view import View, print_report
 from chaos.watch import Passing, Processes, Statuses, Stream, Watcher
 
 REST_LIMIT_S = 300.0
@@ -36,10 +39,11 @@ def run(
     directory: Path = DIRECTORY,
     json_file: Path | None = None,
 ) -> bool:
-    """One chaos run. True if every invariant held."""
-    what = plan(seed=seed, seconds=minutes * 60)
+    """Run chaos once. True if every invariant held."""
+    planned = plan(seed=seed, seconds=minutes * 60)
     console.print(
-        f"Seed {seed}, {minutes:g} minutes: {len(what.submits)} submits, {len(what.faults)} faults",
+        f"Seed {seed}, {minutes:g} minutes: "
+        f"{len(planned.submits)} submits, {len(planned.faults)} faults",
         highlight=False,
     )
     stage = Stage(directory)
@@ -48,26 +52,26 @@ def run(
             stage.open()
         console.print(f"Deployed to {stage.emulator.endpoint}", highlight=False)
         os.environ |= stage.deployment.environment()  # The Python client's transactions need it.
-        show = Show(stage=stage, plan=what)
+        show = Show(stage=stage, plan=planned)
         evidence = show.play(console)
         checks = judge(evidence)
         broken = [check for check in checks if not check.held]
         if broken:
             kept = directory / f"evidence-{seed}.json"
             kept.write_text(json.dumps(_timeline(evidence, broken), indent=1, default=str))
-            console.print(f"What is known of the runs concerned: {kept}", highlight=False)
+            console.print(f"All that is known of the runs concerned: {kept}", highlight=False)
     finally:
         stage.close()
-    report(console, seed=seed, monkey=show.monkey, checks=checks)
+    print_report(console, seed=seed, monkey=show.monkey, checks=checks)
     if json_file is not None:
-        shape = _report(what, show, checks)
+        shape = _report(planned, show, checks)
         json_file.write_text(json.dumps(shape, indent=1, default=str) + "\n")
     return not broken
 
 
 @dataclass
 class Show:
-    """The acting parts of one run."""
+    """The load, the monkey and the watchers of one chaos run."""
 
     stage: Stage
     plan: Plan
@@ -94,12 +98,12 @@ class Show:
         )
 
     def play(self, console: Console) -> Evidence:
-        """Everything from the first submit to the last look."""
+        """Do everything from the first submit to the last read."""
         watchers = [
-            Watcher(self.processes.look, every_s=0),
-            Watcher(self.stream.look, every_s=0.3),
-            Watcher(self.passing.look, every_s=0.7),
-            Watcher(self._look_at_a_status, every_s=STATUS_EVERY_S),
+            Watcher(self.processes.read, every_s=0),
+            Watcher(self.stream.read, every_s=0.3),
+            Watcher(self.passing.read, every_s=0.7),
+            Watcher(self._read_any_status, every_s=STATUS_EVERY_S),
         ]
         title = f"Chaos, seed {self.plan.seed}"
         for watcher in watchers:
@@ -109,18 +113,18 @@ class Show:
                 self.load.warm_up()
                 self.stage.invoke(f"{STACK}-sweeper", {"overdueSeconds": 3600})
             with View(console, self.monkey, title=title).open() as view:
-                self._harm(view)
+                self._load_and_harm(view)
                 left, self.repeated, self.rest_s = rest.come_to_rest(
                     self.stage,
                     limit_s=REST_LIMIT_S,
                     show=lambda left, repeated: view.show(
-                        f"healed: {left.line()}; sweeper repeated {repeated}"
+                        f"healed: {left.line()}; the sweeper repeated {repeated}"
                     ),
                 )
         finally:
             for watcher in watchers:
                 watcher.stop()
-        self.stream.look()
+        self.stream.read()
         with console.status("Reading every run's status ..."):
             return gather(
                 stage=self.stage,
@@ -134,12 +138,12 @@ class Show:
                 left=left,
             )
 
-    def _harm(self, view: View) -> None:
-        """Load and monkey, side by side, to the end of both."""
+    def _load_and_harm(self, view: View) -> None:
+        """Run the load and the monkey at the same time until both have ended, then heal."""
         self.clock.start()
         errors: list[Exception] = []
 
-        def acting(act: Callable[[], None]) -> threading.Thread:
+        def start(act: Callable[[], None]) -> threading.Thread:
             def body() -> None:
                 try:
                     act()
@@ -150,7 +154,7 @@ class Show:
             thread.start()
             return thread
 
-        threads = [acting(self.load.run), acting(self.monkey.run)]
+        threads = [start(self.load.run), start(self.monkey.run)]
         try:
             while any(thread.is_alive() for thread in threads) and not errors:
                 view.show(self._line())
@@ -172,21 +176,21 @@ class Show:
             f"{sum(self.monkey.hits.values())} faults"
         )
 
-    def _look_at_a_status(self) -> None:
-        """Any run's status: an ended one must stay as it is."""
-        its = self.load.accepted()
-        if its:
-            chosen = self._dice.choice(its)
+    def _read_any_status(self) -> None:
+        """Read any run's status. The checks compare those that were read after the run ended."""
+        accepted = self.load.accepted()
+        if accepted:
+            chosen = self._dice.choice(accepted)
             self.statuses.read(chosen.submit.pool, str(chosen.run_id))
 
 
-def _report(what: Plan, show: Show, checks: list[Check]) -> dict[str, Any]:
+def _report(planned: Plan, show: Show, checks: list[Check]) -> dict[str, Any]:
     return {
-        "seed": what.seed,
-        "seconds": what.seconds,
+        "seed": planned.seed,
+        "seconds": planned.seconds,
         "held": all(check.held for check in checks),
         "broken": [check.name for check in checks if not check.held],
-        "submits": len(what.submits),
+        "submits": len(planned.submits),
         "faults": {
             name: {"hits": show.monkey.hits[name], "foundNothing": show.monkey.misses[name]}
             for name in sorted({*show.monkey.hits, *show.monkey.misses})
@@ -199,7 +203,7 @@ def _report(what: Plan, show: Show, checks: list[Check]) -> dict[str, Any]:
 
 
 def _timeline(evidence: Evidence, broken: list[Check]) -> dict[str, Any]:
-    """All that is known of every run that a breach names."""
+    """Everything that is known of each run that a breach names."""
     text = "\n".join(breach for check in broken for breach in check.breaches)
     by_key = {key: key.partition("#")[2] for key in {*evidence.table, *evidence.changes}}
     return {
@@ -208,7 +212,8 @@ def _timeline(evidence: Evidence, broken: list[Check]) -> dict[str, Any]:
             key: {
                 "submitted": [asdict(it) for it in evidence.submitted if it.run_id == run_id],
                 "statuses": [
-                    asdict(it) for it in evidence.history.get((key.partition("#")[0], run_id), [])
+                    asdict(seen)
+                    for seen in evidence.history.get((key.partition("#")[0], run_id), [])
                 ],
                 "changes": [
                     {

@@ -1,11 +1,12 @@
-"""The stage: an emulator of its own with the project and the chaos actions deployed, and the ways
-to talk to it.
+"""The stage of a chaos run: an emulator of its own with the stack deployed, and ways to talk to it.
+
+It deploys a copy of the project with the chaos run's own code. It causes no faults and judges
+nothing. Every other module of chaos that does I/O goes through it.
 """
 
 import http.client
 import json
 import shutil
-import socket
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from local import restart
 from local.deploy import Deployment, deploy
 from local.emulator import REGION, Emulator
 from local.node import CHECKOUT
+from local.project import copy_project
 
 DIRECTORY = CHECKOUT / ".local" / "chaos"
 STACK = "WorkpoolChaos"
@@ -32,7 +34,7 @@ HERE = Path(__file__).parent
 
 
 class Stage:
-    """One deployed stack. `name` in the methods is a pool's, or a shared part's."""
+    """One deployed stack. `name` in the methods is that of a pool or of a shared part."""
 
     def __init__(self, directory: Path = DIRECTORY) -> None:
         self.directory = directory
@@ -40,22 +42,17 @@ class Stage:
             shutil.rmtree(directory / name, ignore_errors=True)
         for log in directory.glob("emulator-*.log"):
             log.unlink()
-        self.emulator = Emulator(
-            directory=directory, port=_free_port(), environment=restart.PERSIST
-        )
-        self.emulator.stop()  # One that was left by a run that was killed.
+        self.emulator = Emulator(directory=directory, port=0, environment=restart.PERSIST)
+        self.emulator.stop()  # Stop an emulator that a killed chaos run left behind.
         self._clients: dict[str, Any] = {}
         self._restarts = 0
 
     def open(self) -> None:
-        """Start, deploy, and make the chaos run's own table and queue."""
+        """Start, deploy, and create the chaos run's own table and queue."""
         self.emulator.start()
-        pools = {name: {**pool, "tables": [LEDGER]} for name, pool in POOLS.items()}
-        context = {"stackName": STACK, "pools": pools, "completions": COMPLETIONS}
-        project = self.directory / "project"
-        copy_project(project)
+        project = copy_project(self.directory / "project", code=HERE)
         self.deployment: Deployment = deploy(
-            project=project, emulator=self.emulator, context=context
+            project=project, emulator=self.emulator, context=context()
         )
         self.client("dynamodb").create_table(
             TableName=LEDGER,
@@ -73,7 +70,7 @@ class Stage:
     def close(self) -> None:
         self.emulator.stop()
 
-    # Names
+    # Names of what was deployed
 
     @property
     def outputs(self) -> Mapping[str, str]:
@@ -90,14 +87,14 @@ class Stage:
         return f"{STACK}-completion" if name == "completions" else f"{STACK}-{name}"
 
     def queue_url(self, name: str) -> str:
-        whole = f"{STACK}-{name}-work" if name in POOLS else f"{STACK}-{name}"
-        return self.url_of(whole)
+        return self.url_of(f"{STACK}-{name}-work" if name in POOLS else f"{STACK}-{name}")
 
     def url_of(self, queue: str) -> str:
+        """The URL of a queue by its full name."""
         return f"{self.emulator.endpoint}/000000000000/{queue}"
 
-    def queues(self) -> list[str]:
-        """The names of all of the stack's queues."""
+    def list_queues(self) -> list[str]:
+        """The full names of all of the stack's queues."""
         answer = self.client("sqs").list_queues(QueueNamePrefix=f"{STACK}-")
         return sorted(url.rpartition("/")[2] for url in answer.get("QueueUrls", []))
 
@@ -106,12 +103,12 @@ class Stage:
 
     @cached_property
     def events_queue_url(self) -> str:
-        """A queue of the chaos run's own that gets every ended event."""
+        """The chaos run's own queue, which gets every ended event."""
         return self.url_of(EVENTS)
 
     @cached_property
     def relay_mapping(self) -> str:
-        """The event source mapping of the runs table's stream."""
+        """The UUID of the event source mapping between the runs table's stream and the relay."""
         [mapping] = self.client("lambda").list_event_source_mappings(FunctionName=f"{STACK}-relay")[
             "EventSourceMappings"
         ]
@@ -120,7 +117,7 @@ class Stage:
     # Calls
 
     def client(self, service: str) -> Any:
-        """A client that repeats nothing: the caller decides what a lost answer means."""
+        """A client that never retries: the caller decides what a lost answer means."""
         if service not in self._clients:
             environment = self.emulator.client_environment()
             self._clients[service] = boto3.client(
@@ -139,7 +136,7 @@ class Stage:
         return self._clients[service]
 
     def invoke(self, function: str, event: Any) -> Any:
-        """A function's answer; RuntimeError with its errorMessage."""
+        """Invoke a function and return its answer. Raises RuntimeError with its errorMessage."""
         answer = self.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
         with answer["Payload"] as stream:
             shape = json.loads(stream.read() or b"null")
@@ -147,8 +144,11 @@ class Stage:
             raise RuntimeError(str((shape or {}).get("errorMessage")))
         return shape
 
-    def http(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """A signed request to the HTTP API: status code and JSON."""
+    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Send a signed request to the HTTP API. Return the status code and the JSON.
+
+        Raises ConnectionError or OSError if no answer comes.
+        """
         url = urlsplit(self.deployment.api_url + path)
         data = b"" if body is None else json.dumps(body).encode()
         request = AWSRequest(method, self.deployment.api_url + path, data=data)
@@ -160,35 +160,35 @@ class Stage:
             connection.request(method, target, data, dict(request.headers.items()))
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
-        except (http.client.HTTPException, ValueError) as error:  # It was cut off.
+        except (http.client.HTTPException, ValueError) as error:  # The answer was cut off.
             raise ConnectionError(f"no answer to {method} {path}: {error!r}") from error
         finally:
             connection.close()
 
-    def status(self, pool: str, run_id: str, *, include: str = "") -> dict[str, Any]:
-        """A run's status as the HTTP API tells it; ConnectionError if it tells none."""
+    def read_status(self, pool: str, run_id: str, *, include: str = "") -> dict[str, Any]:
+        """Read a run's status from the HTTP API. Raises ConnectionError if it answers none."""
         query = f"?include={include}" if include else ""
-        code, shape = self.http("GET", f"/pools/{pool}/runs/{run_id}{query}")
+        code, shape = self.request("GET", f"/pools/{pool}/runs/{run_id}{query}")
         if code not in (200, 404) or not isinstance(shape, dict) or "kind" not in shape:
             raise ConnectionError(f"HTTP {code}: {shape}")
         return shape
 
     # Restart
 
-    def end(self) -> None:
-        """Stop the emulator, its state saved."""
-        restart.end(self.emulator)
+    def save_and_stop(self) -> None:
+        """Have the emulator save its state, then stop it."""
+        restart.save_and_stop(self.emulator)
 
-    def begin_again(self) -> int:
-        """Start with the state that was saved. Answers how many executions were started again."""
+    def start_again(self) -> int:
+        """Start with the saved state. Return how many executions were started again."""
         self._restarts += 1
         shutil.copy(self.emulator.log, self.directory / f"emulator-{self._restarts}.log")
-        return restart.begin_again(self.emulator, runs_table=self.runs_table)
+        return restart.start_again(self.emulator, runs_table=self.runs_table)
 
     # State
 
-    def item(self, key: str) -> dict[str, Any] | None:
-        """A run's item, its values bare."""
+    def read_item(self, key: str) -> dict[str, Any] | None:
+        """A run's item without DynamoDB's type names."""
         answer = self.client("dynamodb").get_item(
             TableName=self.runs_table, Key={"run": {"S": key}}, ConsistentRead=True
         )
@@ -209,23 +209,11 @@ class Stage:
 
 
 def bare(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item without DynamoDB's type names; numbers stay text."""
+    """An item without DynamoDB's type names. Numbers stay text."""
     return {name: next(iter(value.values())) for name, value in item.items()}
 
 
-def copy_project(to: Path) -> None:
-    """The project as it is deployed, with the chaos action and handler where a user's would be."""
-    to.mkdir(parents=True)
-    for name in ("app.py", "cdk.json"):
-        shutil.copy(CHECKOUT / name, to)
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("infra", "functions"):
-        shutil.copytree(CHECKOUT / name, to / name, ignore=ignored)
-    for kind in ("actions", "completions"):
-        shutil.copy(HERE / f"{kind}.py", to / "functions" / kind / "chaos.py")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def context() -> dict[str, Any]:
+    """What the chaos run's stack is configured with, as in `cdk.json`."""
+    pools = {name: {**pool, "tables": [LEDGER]} for name, pool in POOLS.items()}
+    return {"stackName": STACK, "pools": pools, "completions": COMPLETIONS}

@@ -1,5 +1,6 @@
-"""How chaos looks: a live picture on a terminal, plain lines elsewhere, and the report at the end.
-Shows, decides nothing.
+"""Show chaos: a live picture on a terminal, plain lines elsewhere, and the report at the end.
+
+It decides nothing.
 """
 
 import time
@@ -22,7 +23,7 @@ BREACHES_SHOWN = 10
 
 
 class View:
-    """The view of one chaos run. `show` is called as often as there is something new."""
+    """The view of one chaos run. `show` may be called as often as anything changes."""
 
     def __init__(self, console: Console, monkey: Monkey, *, title: str) -> None:
         self._console = console
@@ -31,11 +32,11 @@ class View:
         self._began = time.monotonic()
         self._live: Live | None = None
         self._next_line = 0.0
-        self._told = 0
+        self._faults_shown = 0
 
     @contextmanager
     def open(self) -> Iterator["View"]:
-        """Show until the end; the last picture stays."""
+        """Show until the end. The last picture stays on the terminal."""
         if not self._console.is_terminal:
             yield self
             return
@@ -43,13 +44,13 @@ class View:
             yield self
 
     def show(self, line: str) -> None:
-        """What is going on, in one line; the faults are the monkey's."""
+        """Show a line about what is going on, and the monkey's faults."""
         if self._live is not None:
             self._live.update(self._picture(line))
             return
-        for done in self._monkey.done[self._told :]:
-            self._told += 1
-            self._console.print(f"  * {_told(done)}", soft_wrap=True, markup=False)
+        for done in self._monkey.done[self._faults_shown :]:
+            self._faults_shown += 1
+            self._console.print(f"  * {_fault_line(done)}", soft_wrap=True, markup=False)
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + PLAIN_EVERY_S
             self._console.print(f"{self._age():4.0f} s  {line}", soft_wrap=True, markup=False)
@@ -59,15 +60,16 @@ class View:
 
     def _picture(self, line: str) -> RenderableType:
         done = self._monkey.done[-DONE_SHOWN:]
-        notes = Text("\n".join(map(_told, done)) or " ")
+        notes = Text("\n".join(map(_fault_line, done)) or " ")
+        hits = _hits(self._monkey.hits)
         return Panel(
-            Group(Text(line, style="bold"), Text(), _faults(self._monkey.hits), Text(), notes),
+            Group(Text(line, style="bold"), Text(), hits, Text(), notes),
             title=f"{self._title}, {self._age():.0f} s",
         )
 
 
-def report(console: Console, *, seed: int, monkey: Monkey, checks: Sequence[Check]) -> None:
-    """The verdict: faults and invariants with their numbers."""
+def print_report(console: Console, *, seed: int, monkey: Monkey, checks: Sequence[Check]) -> None:
+    """Print the faults and the invariants with their numbers, and the verdict."""
     console.print()
     for name in sorted({*monkey.hits, *monkey.misses}):
         missed = f" ({monkey.misses[name]} found nothing)" if monkey.misses[name] else ""
@@ -92,10 +94,10 @@ def report(console: Console, *, seed: int, monkey: Monkey, checks: Sequence[Chec
     console.print(Text(f"{verdict} Seed {seed}.", style=style), soft_wrap=True)
 
 
-def _faults(hits: Counter[str]) -> Columns:
-    its = sorted(hits.items())
+def _hits(hits: Counter[str]) -> Columns:
     return Columns(
-        [Text.assemble((str(n), "bold"), f" {_word(name)}") for name, n in its], padding=(0, 2)
+        [Text.assemble((str(n), "bold"), f" {_word(name)}") for name, n in sorted(hits.items())],
+        padding=(0, 2),
     )
 
 
@@ -103,5 +105,5 @@ def _word(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _told(done: Done) -> str:
+def _fault_line(done: Done) -> str:
     return f"{done.at:5.1f} s  {done.note}"

@@ -1,5 +1,8 @@
-"""What can be seen only while it happens: processes that die, changes in the runs table's stream,
-statuses over time, messages and events that pass. Each watcher is a thread that only looks.
+"""Record what can be seen only while it happens.
+
+That is: processes that die, changes in the runs table's stream, statuses over time, and messages
+and events that pass. Each watcher is a thread that calls one reader again and again; it changes
+nothing.
 """
 
 import contextlib
@@ -19,13 +22,16 @@ from chaos.plan import POOLS
 from chaos.stage import Stage, bare
 
 AWS_DOWN = (ClientError, BotoCoreError, OSError, ConnectionError)
-"""What a call raises while the emulator is stopped or the function behind it was killed."""
+"""What a call raises while the emulator does not run or if the function behind it was killed."""
 
 
 @dataclass
 class Life:
-    """A Lambda worker process. Times in nanoseconds. It was surely alive until `alive`, and
-    surely dead at `dead`; None: it still lives. Lambda had it made at `born` for an invocation."""
+    """A Lambda worker process. Times are epoch nanoseconds.
+
+    It was certainly alive until `alive`, and certainly dead at `dead`; None: it still lives. Lambda
+    started it at `born`, for an invocation.
+    """
 
     pid: int
     function: str
@@ -36,11 +42,11 @@ class Life:
 
 
 class Watcher(threading.Thread):
-    """Calls `look` until it is stopped, with pauses; what AWS does not answer is tried again."""
+    """A thread that calls `read` again and again until it is stopped. AWS may be down meanwhile."""
 
-    def __init__(self, look: Callable[[], None], *, every_s: float) -> None:
+    def __init__(self, read: Callable[[], None], *, every_s: float) -> None:
         super().__init__(daemon=True)
-        self._look = look
+        self._read = read
         self._every_s = every_s
         self._over = threading.Event()
         self.error: Exception | None = None
@@ -48,7 +54,7 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         while not self._over.is_set():
             try:
-                self._look()
+                self._read()
             except AWS_DOWN:
                 self._over.wait(0.3)
             except Exception as error:
@@ -57,7 +63,7 @@ class Watcher(threading.Thread):
             self._over.wait(self._every_s)
 
     def stop(self) -> None:
-        """Ends it. Raises what ended it before."""
+        """Stop it. Raises the error that ended it before, if there was one."""
         self._over.set()
         self.join()
         if self.error is not None:
@@ -65,8 +71,11 @@ class Watcher(threading.Thread):
 
 
 class Processes:
-    """The emulator's workers and when each of them died, to within milliseconds: the kernel tells
-    through a pidfd. Knowing is bounded by `alive` and `dead`, however late this thread runs."""
+    """The emulator's workers, and when each of them died.
+
+    A pidfd gives the time to within milliseconds. `alive` and `dead` bound it, however late this
+    thread runs.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -75,7 +84,7 @@ class Processes:
         self._next_scan = 0.0
         self.lives: list[Life] = []
 
-    def look(self) -> None:
+    def read(self) -> None:
         if time.monotonic() >= self._next_scan:
             self._scan()
             self._next_scan = time.monotonic() + 0.2
@@ -92,13 +101,13 @@ class Processes:
                 life.alive = before
 
     def living(self, of: str) -> list[Life]:
-        """The workers of functions whose name holds `of`, oldest first."""
-        return [it for it in self.lives if it.dead is None and of in it.function]
+        """The living workers of functions whose name contains `of`, oldest first."""
+        return [life for life in self.lives if life.dead is None and of in life.function]
 
     def _scan(self) -> None:
         known = {life.pid for life in self._fds.values()}
-        with contextlib.suppress(psutil.Error, TypeError):  # Between two servers.
-            server = psutil.Process(self._server())
+        with contextlib.suppress(psutil.Error, TypeError):  # No server runs at the moment.
+            server = psutil.Process(self._find_server())
             for child in server.children():
                 if child.pid not in known:
                     self._add(child)
@@ -116,7 +125,7 @@ class Processes:
             self._poll.register(fd, select.POLLIN)
             self.lives.append(life)
 
-    def _server(self) -> int | None:
+    def _find_server(self) -> int | None:
         pid = getattr(self, "_pid", None)
         if pid is None or not psutil.pid_exists(pid):
             self._pid = pid = self._stage.emulator.pid
@@ -124,7 +133,7 @@ class Processes:
 
 
 def _function_of(command: list[str]) -> str | None:
-    """The emulator runs a worker from a temporary directory named after its function."""
+    """The function of a worker: the emulator names the worker's temporary directory after it."""
     for word in command:
         _, found, rest = word.partition("ministack-lambda-")
         if found:
@@ -142,7 +151,7 @@ class Change:
 
 
 class Stream:
-    """Every change of a run, as the table's stream tells it: its dues, and its ended states."""
+    """Every change of every run, read from the runs table's stream."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -150,25 +159,26 @@ class Stream:
         self._lock = threading.Lock()
         self.changes: dict[str, list[Change]] = defaultdict(list)
         self.dues: dict[tuple[str, int], int] = {}
-        """By run key and retries: the due of that attempt, in milliseconds."""
+        """By run key and number of retries: when that attempt was due, in epoch milliseconds."""
         self._taken: set[str] = set()
 
-    def look(self) -> None:
+    def read(self) -> None:
+        """Read all that is new."""
         with self._lock:
-            while self._read():
+            while self._read_records():
                 pass
 
     def open_runs(self) -> int:
-        """How many runs have not ended, as far as was read."""
+        """How many runs have not ended, as far as the stream was read."""
         last = [changes[-1].item["kind"] for changes in list(self.changes.values())]
         return sum(kind not in ("completed", "canceled") for kind in last)
 
     def forget_position(self) -> None:
-        """After a restart the stream is another one."""
+        """Begin anew: after a restart the stream is a new one."""
         with self._lock:
             self._iterator = None
 
-    def _read(self) -> bool:
+    def _read_records(self) -> bool:
         streams = self._stage.client("dynamodbstreams")
         if self._iterator is None:
             [stream] = streams.list_streams(TableName=self._stage.runs_table)["Streams"]
@@ -198,42 +208,45 @@ class Stream:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A status, when it was asked for and when it was told: epoch milliseconds."""
+    """A status, when it was asked for, and when it was answered: epoch milliseconds."""
 
     asked: float
-    told: float
+    answered: float
     status: dict[str, Any]
 
 
 @dataclass
 class Statuses:
-    """Statuses over time, by the HTTP API."""
+    """Statuses over time, as the HTTP API answered them."""
 
     stage: Stage
     seen: dict[tuple[str, str], list[Seen]] = field(default_factory=lambda: defaultdict(list))
 
     def read(self, pool: str, run_id: str, *, include: str = "") -> dict[str, Any]:
         asked = time.time() * 1000
-        status = self.stage.status(pool, run_id, include=include)
+        status = self.stage.read_status(pool, run_id, include=include)
         self.note(pool, run_id, status, asked=asked)
         return status
 
     def note(self, pool: str, run_id: str, status: dict[str, Any], *, asked: float) -> None:
-        told = time.time() * 1000
-        self.seen[pool, run_id].append(Seen(asked=asked, told=told, status=status))
+        answered = time.time() * 1000
+        self.seen[pool, run_id].append(Seen(asked=asked, answered=answered, status=status))
 
 
 class Passing:
-    """Messages of the work and completion queues, and ended events, as they pass: what the monkey
-    repeats later. Peeking leaves a message where it is."""
+    """The messages and ended events that passed, which the monkey sends again later.
+
+    A message stays in its queue: it is received without being hidden.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.bodies: dict[str, dict[str, None]] = {name: {} for name in (*POOLS, "completions")}
-        """By queue: bodies in the order in which they were first seen."""
+        """By queue: the bodies of messages in the order in which they were first seen."""
         self.details: list[str] = []
+        """The details of ended events, in order."""
 
-    def look(self) -> None:
+    def read(self) -> None:
         sqs = self._stage.client("sqs")
         url = self._stage.events_queue_url
         while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
@@ -244,7 +257,7 @@ class Passing:
             self.peek(name)
 
     def peek(self, name: str) -> list[str]:
-        """The bodies of messages that wait now, up to ten."""
+        """Read the bodies of the messages that wait now, up to ten."""
         answer = self._stage.client("sqs").receive_message(
             QueueUrl=self._stage.queue_url(name), MaxNumberOfMessages=10, VisibilityTimeout=0
         )

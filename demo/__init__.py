@@ -1,5 +1,6 @@
 """The demo: a hundred orders, a payment provider with an outage, and every claim checked.
 
-`story` tells it, `provider` is the third party, `view` shows it, `checks` judges it. Everything
-it starts it also stops.
+`run` starts and stops everything. `story` submits the orders and causes the faults, `provider` is
+the third party, `view` shows what happens, `checks` judges the result. `actions` and `completions`
+are not part of this package: they are deployed as the user's code, in a copy of the project.
 """

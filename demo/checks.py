@@ -1,5 +1,7 @@
-"""What the demo claims, each checked against two sides that do not know each other: the
-provider's own ledger and the tables. Reads only; changes nothing."""
+"""Check the demo's claims against two independent sources: the provider's ledger and the tables.
+
+Pure: evidence in, verdicts out.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ from workpool import RunStatus
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A claim, whether it held, and the numbers it was judged by."""
+    """A claim, whether it held, and the numbers that show it."""
 
     claim: str
     held: bool
@@ -21,36 +23,42 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Everything there is to judge by, when all is over."""
+    """All that the claims are checked against, read after the last run has ended."""
 
     orders: Sequence[Order]
-    runs: Mapping[str, RunStatus]  # by order id
-    rows: Mapping[str, Mapping[str, Any]]  # the orders table, by order id
+    runs: Mapping[str, RunStatus]
+    """By order id."""
+    rows: Mapping[str, Mapping[str, Any]]
+    """The orders table, by order id."""
     balance: int
-    seen: Mapping[str, Any]  # the provider's ledger
+    ledger: Mapping[str, Any]
+    """The provider's."""
     max_parallelism: int
 
 
 def judge(evidence: Evidence) -> list[Check]:
-    """Every claim of the demo."""
+    """Check every claim of the demo."""
 
-    def fated(fate: Fate) -> list[Order]:
-        return [it for it in evidence.orders if it.fate == fate]
+    def with_fate(fate: Fate) -> list[Order]:
+        return [order for order in evidence.orders if order.fate == fate]
 
-    to_charge = [it for it in evidence.orders if it.charged]
-    charges = Counter(charge["orderId"] for charge in evidence.seen["charges"])
+    ledger = evidence.ledger
+    to_charge = [order for order in evidence.orders if order.charged]
+    charges = Counter(charge["orderId"] for charge in ledger["charges"])
     attempts = sum(
         (run.retries or 0) + 1 for run in evidence.runs.values() if run.retries is not None
     )
     rows = evidence.rows
-    settled = {it.id: int(rows.get(it.id, {}).get("settlements", 0)) for it in evidence.orders}
-    expected = {it.id: 0 if it.fate == "torn" else 1 for it in evidence.orders}
-    ledger = sum(charge["amount"] for charge in evidence.seen["charges"])
+    settlements = {
+        order.id: int(rows.get(order.id, {}).get("settlements", 0)) for order in evidence.orders
+    }
+    expected = {order.id: 0 if order.fate == "torn" else 1 for order in evidence.orders}
+    total = sum(charge["amount"] for charge in ledger["charges"])
     [bad], [canceled], [torn], [killed] = (
-        fated("bad card"),
-        fated("canceled"),
-        fated("torn"),
-        fated("killed"),
+        with_fate("bad card"),
+        with_fate("canceled"),
+        with_fate("torn"),
+        with_fate("killed"),
     )
 
     def result(order: Order) -> Any:
@@ -60,22 +68,22 @@ def judge(evidence: Evidence) -> list[Check]:
     return [
         Check(
             claim="Each order was charged exactly once, although actions ran more often",
-            held=charges == Counter(it.id for it in to_charge) and attempts > len(to_charge),
+            held=charges == Counter(order.id for order in to_charge) and attempts > len(to_charge),
             numbers=f"{len(to_charge)} orders, {sum(charges.values())} charges, "
             f"{attempts} attempts; "
-            f"{evidence.seen['repeated']} repeated requests that the idempotency key made harmless",
+            f"{ledger['repeated']} repeated requests that the idempotency key made harmless",
         ),
         Check(
             claim=f"Never more than {evidence.max_parallelism} requests at the provider at once",
-            held=evidence.seen["most_at_once"] <= evidence.max_parallelism,
-            numbers=f"at most {evidence.seen['most_at_once']} of {evidence.seen['requests']}, "
+            held=ledger["most_at_once"] <= evidence.max_parallelism,
+            numbers=f"at most {ledger['most_at_once']} of {ledger['requests']}, "
             "by the provider's own count",
         ),
         Check(
             claim="Each completion took effect exactly once",
-            held=settled == expected and evidence.balance == ledger,
-            numbers=f"{sum(settled.values())} settlements of {sum(expected.values())} runs; "
-            f"balance {evidence.balance}, the provider's ledger {ledger}",
+            held=settlements == expected and evidence.balance == total,
+            numbers=f"{sum(settlements.values())} settlements of {sum(expected.values())} runs; "
+            f"balance {evidence.balance}, the provider's ledger {total}",
         ),
         Check(
             claim="The canceled order and the one of the failed transaction were never charged",
@@ -90,19 +98,22 @@ def judge(evidence: Evidence) -> list[Check]:
         ),
         Check(
             claim="Orders saved in a transaction with their run were charged because it committed",
-            held=all(result(it) == "success" and it.id in rows for it in fated("transaction")),
-            numbers=f"{len(fated('transaction'))} orders",
+            held=all(
+                result(order) == "success" and order.id in rows
+                for order in with_fate("transaction")
+            ),
+            numbers=f"{len(with_fate('transaction'))} orders",
         ),
         Check(
             claim="The bad card was tried once and not again",
-            held=result(bad) == "failed" and evidence.seen["declined"] == 1,
-            numbers=f"{bad.id}: {result(bad)}, declined {evidence.seen['declined']} time(s)",
+            held=result(bad) == "failed" and ledger["declined"] == 1,
+            numbers=f"{bad.id}: {result(bad)}, declined {ledger['declined']} time(s)",
         ),
         Check(
             claim="The order whose process was killed recovered",
             held=result(killed) == "success"
             and (evidence.runs[killed.id].retries or 0) >= 1
-            and killed.id in evidence.seen["held"]
+            and killed.id in ledger["held"]
             and charges[killed.id] == 1,
             numbers=f"{killed.id}: {result(killed)} after "
             f"{evidence.runs[killed.id].retries} retries, "

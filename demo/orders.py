@@ -1,4 +1,7 @@
-"""The orders of the demo, and what becomes of each."""
+"""The orders of the demo, what happens to each of them, and the tables that they are kept in.
+
+Pure. Everything else in the demo reads it, except for the code that is deployed.
+"""
 
 import random
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ Fate = Literal["plain", "transaction", "torn", "canceled", "bad card", "killed"]
 
 COUNT = 100
 ACCOUNT = "shop"
+ORDERS_TABLE, ACCOUNTS_TABLE = "workpool-demo-orders", "workpool-demo-accounts"
 
 _SPECIAL: dict[int, Fate] = {
     1: "killed",
@@ -22,8 +26,15 @@ _SPECIAL: dict[int, Fate] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """An order to be charged. `fate`: its process is killed; its card is bad; it is canceled
-    while it waits; it is saved in one transaction with its run; that transaction fails (torn)."""
+    """An order to be charged, and its fate.
+
+    - plain: nothing special happens
+    - transaction: the order is saved in one transaction with its run
+    - torn: that transaction fails
+    - canceled: its run is canceled before it starts
+    - bad card: the provider declines the card
+    - killed: the action's process is killed after the charge
+    """
 
     id: str
     amount: int
@@ -31,7 +42,7 @@ class Order:
 
     @property
     def charged(self) -> bool:
-        """Whether the provider should charge it in the end."""
+        """Whether the provider charges it in the end."""
         return self.fate not in ("torn", "canceled", "bad card")
 
     def args(self) -> dict[str, Any]:
@@ -43,7 +54,7 @@ class Order:
 
 
 def orders(seed: int) -> list[Order]:
-    """A hundred orders, the same ones for the same seed."""
+    """A hundred orders. The same seed gives the same orders."""
     dice = random.Random(seed)
     return [
         Order(

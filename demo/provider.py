@@ -1,8 +1,9 @@
-"""A small payment provider, in a process of its own: a ledger, idempotency keys, an outage.
+"""A small payment provider in a process of its own, with a ledger, idempotency keys and an outage.
 
 It knows nothing of the workpool. Its outage has three parts: it refuses connections, then drops
-them, then charges and never answers. It keeps its own count of requests at once. It serves
-`POST /charges` on one port and, for the demo, what it saw on another, and ends with its parent.
+them, then charges and never answers. It counts for itself how many requests it serves at the same
+time. It serves `POST /charges` on one port and its ledger on another, and ends with its parent
+process. story.py starts it.
 """
 
 import json
@@ -21,7 +22,7 @@ from typing import Any
 REFUSES_S = 2.0
 DROPS_S = 4.0
 LOSES_ANSWERS_S = 6.0
-"""Ends of the outage's parts, in seconds after it began."""
+"""When each part of the outage ends, in seconds after the outage began."""
 
 LATENCY_S = (0.05, 0.25)
 HELD_S = 10.0
@@ -30,7 +31,7 @@ BAD_CARD = "bad-card"
 
 @dataclass
 class Ledger:
-    """What the provider did and saw. Guarded by `lock`."""
+    """What the provider did and counted. `Provider.lock` guards it."""
 
     charges: list[dict[str, Any]] = field(default_factory=list)
     requests: int = 0
@@ -41,11 +42,11 @@ class Ledger:
     declined: int = 0
     repeated: int = 0
     held: dict[str, int] = field(default_factory=dict)
-    """Orders whose first request is held, and the port that it came from."""
+    """By order whose first request was held: the port that the request came from."""
 
 
 class Provider:
-    """The provider's state, shared by the threads of both servers."""
+    """The provider's state. The threads of both servers share it."""
 
     def __init__(self, *, hold: str) -> None:
         self.lock = threading.Lock()
@@ -60,7 +61,7 @@ class Provider:
 
     def mood(self) -> str:
         age = self.age
-        if age < REFUSES_S:  # Before it began, too: it does not listen yet.
+        if age < REFUSES_S:  # Also before the outage, when the provider does not listen yet.
             return "refuses connections"
         if age < DROPS_S:
             return "drops connections"
@@ -79,7 +80,7 @@ class Provider:
                 self.ledger.at_once -= 1
 
     def charge(self, key: str, order: dict[str, Any]) -> dict[str, Any] | None:
-        """The charge of this key: a new one, or the one that it made before. None: declined."""
+        """Charge once per key, and return the key's charge. None: the card was declined."""
         with self.lock:
             if order["card"] == BAD_CARD:
                 self.ledger.declined += 1
@@ -87,20 +88,20 @@ class Provider:
             if key in self._by_key:
                 self.ledger.repeated += 1
                 return self._by_key[key]
-            made = {"chargeId": f"ch_{len(self.ledger.charges) + 1}", **order}
-            self._by_key[key] = made
-            self.ledger.charges.append(made)
-            return made
+            charge = {"chargeId": f"ch_{len(self.ledger.charges) + 1}", **order}
+            self._by_key[key] = charge
+            self.ledger.charges.append(charge)
+            return charge
 
     def hold(self, order_id: str, port: int) -> bool:
-        """Whether to sit on this request: the first one of the order that is to be held."""
+        """Note the chosen order's first request as held. False: any other request."""
         with self.lock:
             if order_id != self._hold or order_id in self.ledger.held:
                 return False
             self.ledger.held[order_id] = port
             return True
 
-    def seen(self) -> dict[str, Any]:
+    def copy_ledger(self) -> dict[str, Any]:
         with self.lock:
             return asdict(self.ledger) | {"mood": self.mood()}
 
@@ -110,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
-        """Quiet: what it saw is in its ledger."""
+        """Print nothing: everything is in the ledger."""
 
     def answer(self, code: int, shape: Any) -> None:
         body = json.dumps(shape).encode()
@@ -136,27 +137,27 @@ class _Charges(_Handler):
             with self.provider.lock:
                 self.provider.ledger.dropped += 1
             return
-        made = self.provider.charge(self.headers["Idempotency-Key"], order)
-        if made is None:
+        charge = self.provider.charge(self.headers["Idempotency-Key"], order)
+        if charge is None:
             return self.answer(402, {"error": "card declined"})
         if mood != "healthy":
             with self.provider.lock:
                 self.provider.ledger.answers_lost += 1
             return None
         if self.provider.hold(order["orderId"], self.client_address[1]):
-            return self._wait_until_gone()
-        return self.answer(200, made)
+            return self._wait_until_caller_is_gone()
+        return self.answer(200, charge)
 
-    def _wait_until_gone(self) -> None:
-        """Say nothing until the caller hangs up, or dies."""
+    def _wait_until_caller_is_gone(self) -> None:
+        """Send nothing until the caller closes the connection or dies."""
         self.connection.settimeout(HELD_S)
         with suppress(OSError):
             self.connection.recv(1)
 
 
-class _Seen(_Handler):
+class _Ledger(_Handler):
     def do_GET(self) -> None:
-        self.answer(200, self.provider.seen())
+        self.answer(200, self.provider.copy_ledger())
 
 
 class _Server(ThreadingHTTPServer):
@@ -164,19 +165,21 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: Any) -> None:
-        """A caller that went away is its own concern."""
+        """Print nothing about a caller that went away."""
 
 
 def main(hold: str) -> None:
-    """Serve until the parent is gone. Prints the two ports as JSON; a line on standard input
-    begins the outage."""
+    """Print the two ports as JSON, and serve until the parent process ends.
+
+    A line on standard input begins the outage.
+    """
     provider = Provider(hold=hold)
     handler = type("Charges", (_Charges,), {"provider": provider})
     charges = _Server(("127.0.0.1", 0), handler, bind_and_activate=False)
-    charges.server_bind()  # Bound and not listening: connections are refused.
-    seen = _Server(("127.0.0.1", 0), type("Seen", (_Seen,), {"provider": provider}))
-    threading.Thread(target=seen.serve_forever, daemon=True).start()
-    print(json.dumps({"charges": charges.server_port, "seen": seen.server_port}), flush=True)
+    charges.server_bind()  # It does not listen yet, so connections are refused.
+    ledger = _Server(("127.0.0.1", 0), type("Ledger", (_Ledger,), {"provider": provider}))
+    threading.Thread(target=ledger.serve_forever, daemon=True).start()
+    print(json.dumps({"charges": charges.server_port, "ledger": ledger.server_port}), flush=True)
 
     if not sys.stdin.readline():
         return
@@ -184,7 +187,7 @@ def main(hold: str) -> None:
     time.sleep(REFUSES_S)
     charges.server_activate()
     threading.Thread(target=charges.serve_forever, daemon=True).start()
-    sys.stdin.read()  # Ends when the parent does.
+    sys.stdin.read()  # It returns when the parent ends.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
-"""The demo's story: submit, cancel, kill, wait; and what there is to see meanwhile.
+"""The demo's story: submit the orders, cancel one, kill a process, and wait for the end.
 
-It is an ordinary user of the workpool: the Python client, its own tables, the examples that ship
-in `functions/`. Only the view's counts are read from the runs table directly.
+It uses the workpool as any application does: with the Python client, its own tables, an action and
+a completion handler. Only the counts for the view are read from the runs table. run.py calls it.
 """
 
 import json
@@ -23,9 +23,8 @@ import boto3
 from botocore.exceptions import ClientError
 
 from demo.checks import Evidence
-from demo.orders import ACCOUNT, Order
+from demo.orders import ACCOUNT, ACCOUNTS_TABLE, ORDERS_TABLE, Order
 from local.deploy import Deployment
-from local.tables import ACCOUNTS, ORDERS, create_examples
 from workpool import IdempotentWorkpool, RunStatus
 
 POOL = "default"
@@ -38,23 +37,22 @@ class ProviderProcess:
 
     process: subprocess.Popen[str]
     charges_port: int
-    seen_port: int
+    ledger_port: int
 
-    def begin(self) -> None:
-        """Begin its outage."""
+    def begin_outage(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write("begin\n")
         self.process.stdin.flush()
 
-    def seen(self) -> dict[str, Any]:
-        """Its ledger and its counts."""
-        with urlopen(f"http://127.0.0.1:{self.seen_port}/", timeout=5) as answer:
+    def read_ledger(self) -> dict[str, Any]:
+        """Its charges, its counts and its mood."""
+        with urlopen(f"http://127.0.0.1:{self.ledger_port}/", timeout=5) as answer:
             return dict(json.load(answer))
 
 
 @contextmanager
 def provider(*, hold: str) -> Iterator[ProviderProcess]:
-    """The provider in a process of its own, ended at the end."""
+    """Run the provider in a process of its own. It holds the first request of the order `hold`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "demo.provider", hold],
         stdin=subprocess.PIPE,
@@ -65,7 +63,7 @@ def provider(*, hold: str) -> Iterator[ProviderProcess]:
     try:
         assert process.stdout is not None
         ports = json.loads(process.stdout.readline())
-        yield ProviderProcess(process, ports["charges"], ports["seen"])
+        yield ProviderProcess(process, ports["charges"], ports["ledger"])
     finally:
         process.kill()
         process.wait()
@@ -77,7 +75,7 @@ def provider(*, hold: str) -> Iterator[ProviderProcess]:
 
 @dataclass
 class Story:
-    """One telling of it, against a deployed stack."""
+    """One run of the story, against a deployed stack."""
 
     deployment: Deployment
     provider: ProviderProcess
@@ -85,7 +83,7 @@ class Story:
     max_parallelism: int
     run_ids: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    """What happened, a line each, in order."""
+    """What happened, in order, one line each."""
     _over: bool = False
 
     @cached_property
@@ -97,12 +95,18 @@ class Story:
         return boto3.client("dynamodb")
 
     def prepare(self) -> None:
-        """Make the demo's own tables, and this process a user of the stack."""
+        """Point this process at the stack, and create the demo's own tables."""
         os.environ |= self.deployment.environment()
-        create_examples(self._dynamodb)
+        for table, key in ((ORDERS_TABLE, "orderId"), (ACCOUNTS_TABLE, "account")):
+            self._dynamodb.create_table(
+                TableName=table,
+                KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+                BillingMode="PAY_PER_REQUEST",
+            )
 
     def submit(self) -> None:
-        """Submit every order, and cancel the one to be canceled."""
+        """Submit every order, then cancel the one whose fate that is."""
         first, *rest = self.orders
         self._submit(first)
         with ThreadPoolExecutor(SUBMITTERS) as submitters:
@@ -116,8 +120,8 @@ class Story:
                 self.notes.append(f"{order.id} canceled while it waited: it is {status.kind}")
 
     @contextmanager
-    def given_up_at_the_end(self) -> Iterator[None]:
-        """Orders that are not submitted when the story ends, or is interrupted, never are."""
+    def no_submits_afterwards(self) -> Iterator[None]:
+        """Submit no more orders when the story has ended or was interrupted."""
         try:
             yield
         finally:
@@ -141,12 +145,12 @@ class Story:
         return None
 
     def _save(self, order: Order) -> None:
-        self._dynamodb.put_item(TableName=ORDERS, Item=_row(order))
+        self._dynamodb.put_item(TableName=ORDERS_TABLE, Item=_row(order))
 
     def _save_with_run(self, order: Order, options: dict[str, Any]) -> None:
-        """The order's row and its run, both or neither."""
+        """Write the order's row and its run in one transaction: both or neither."""
         run_id, entry = self._pool.transact_item("payments.charge", order.args(), **options)
-        row: dict[str, Any] = {"TableName": ORDERS, "Item": _row(order)}
+        row: dict[str, Any] = {"TableName": ORDERS_TABLE, "Item": _row(order)}
         if order.fate == "torn":
             row["ConditionExpression"] = "attribute_exists(orderId)"
         self.run_ids[order.id] = run_id
@@ -156,31 +160,31 @@ class Story:
             if order.fate != "torn":
                 raise
             code = error.response["Error"]["Code"]
-            self.notes.append(f"{order.id}: its transaction failed ({code}), so did its run")
+            self.notes.append(f"{order.id}: its transaction failed ({code}), so it has no run")
 
     def kill_when_held(self) -> bool:
-        """Kill the process of the order that the provider holds, once there is one."""
-        for order_id, port in self.provider.seen()["held"].items():
-            pid = self.deployment.emulator.connected_from(port)
+        """Kill the process whose request the provider holds. False: there is none yet."""
+        for order_id, port in self.provider.read_ledger()["held"].items():
+            pid = self.deployment.emulator.find_process(local_port=port)
             if pid is None:
                 return False
             os.kill(pid, signal.SIGKILL)
             self.notes.append(
-                f"{order_id}: charged, and its process {pid} killed before it knew; "
-                f"its loss is noticed in {self._visibility_timeout()} s"
+                f"{order_id}: charged, and its process {pid} was killed before it got the answer; "
+                f"the loss is noticed in {self._read_visibility_timeout()} s"
             )
             return True
         return False
 
-    def _visibility_timeout(self) -> int:
+    def _read_visibility_timeout(self) -> int:
         name = "VisibilityTimeout"
         url = self.deployment.outputs[f"{POOL.capitalize()}QueueUrl"]
         answer = boto3.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
         return int(answer["Attributes"][name])
 
-    def counts(self) -> "Counts":
-        """What the view shows: read from the runs table, since a hundred requests would not be
-        the pool's load but the demo's."""
+    def read_counts(self) -> "Counts":
+        """What the view shows. It scans the runs table: a request for each of a hundred runs would
+        be a load of its own."""
         kinds: Counter[str] = Counter()
         retries = waiting = 0
         for page in self._dynamodb.get_paginator("scan").paginate(
@@ -194,23 +198,23 @@ class Story:
                 waiting += item.get("completion", {}).get("S") == "pending"
         return Counts(kinds=kinds, retries=retries, completions_pending=waiting)
 
-    def evidence(self) -> Evidence:
-        """Everything to judge by."""
+    def read_evidence(self) -> Evidence:
+        """Everything that the claims are checked against."""
         rows = {
-            item["orderId"]["S"]: {name: next(iter(it.values())) for name, it in item.items()}
-            for item in self._dynamodb.scan(TableName=ORDERS)["Items"]
+            item["orderId"]["S"]: {name: next(iter(value.values())) for name, value in item.items()}
+            for item in self._dynamodb.scan(TableName=ORDERS_TABLE)["Items"]
         }
-        account = self._dynamodb.get_item(TableName=ACCOUNTS, Key={"account": {"S": ACCOUNT}})
+        account = self._dynamodb.get_item(TableName=ACCOUNTS_TABLE, Key={"account": {"S": ACCOUNT}})
         return Evidence(
             orders=self.orders,
-            runs={order.id: self._status(order) for order in self.orders},
+            runs={order.id: self._read_status(order) for order in self.orders},
             rows=rows,
             balance=int(account.get("Item", {}).get("balance", {}).get("N", 0)),
-            seen=self.provider.seen(),
+            ledger=self.provider.read_ledger(),
             max_parallelism=self.max_parallelism,
         )
 
-    def _status(self, order: Order) -> RunStatus:
+    def _read_status(self, order: Order) -> RunStatus:
         return self._pool.status(self.run_ids[order.id])
 
 
@@ -224,29 +228,29 @@ class Counts:
 
     @property
     def tried(self) -> bool:
-        """Whether an action has begun."""
+        """Whether any action has started."""
         return any(self.kinds[kind] for kind in ("running", "completed")) or self.retries > 0
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether every run has ended and every completion is done."""
         open_kinds = ("enqueued", "scheduled", "running")
         return not any(self.kinds[kind] for kind in open_kinds) and not self.completions_pending
 
 
-def tell(story: Story, *, show: Callable[[Counts, dict[str, Any]], None], limit_s: float) -> None:
-    """Tell the story to its end, showing it meanwhile. Raises TimeoutError after `limit_s`."""
-    with ThreadPoolExecutor(1) as beside, story.given_up_at_the_end():
+def play(story: Story, *, show: Callable[[Counts, dict[str, Any]], None], limit_s: float) -> None:
+    """Play the story to its end, and show it meanwhile. Raises TimeoutError after `limit_s`."""
+    with ThreadPoolExecutor(1) as beside, story.no_submits_afterwards():
         submitted = beside.submit(story.submit)
         begun = killed = False
         give_up = time.monotonic() + limit_s
         while True:
             killed = killed or story.kill_when_held()
-            counts = story.counts()
-            show(counts, story.provider.seen())
-            if counts.tried and not begun:  # The outage is for actions, not for cold starts.
+            counts = story.read_counts()
+            show(counts, story.provider.read_ledger())
+            if counts.tried and not begun:  # The outage must not pass during the cold start.
                 begun = True
-                story.provider.begin()
+                story.provider.begin_outage()
             if submitted.done():
                 submitted.result()
                 if killed and counts.over:

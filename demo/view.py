@@ -1,4 +1,4 @@
-"""How the demo looks: a live table on a terminal, plain lines elsewhere. Shows, decides nothing."""
+"""Show the demo: a live table on a terminal, plain lines elsewhere. It decides nothing."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ STYLES = {
 
 
 class View:
-    """The view of one story. `show` is called as often as there is something new."""
+    """The view of one story. `show` may be called as often as anything changes."""
 
     def __init__(self, console: Console, story: Story) -> None:
         self._console = console
@@ -38,28 +38,28 @@ class View:
         self._live: Live | None = None
         self._next_line = 0.0
         self._last_line = ""
-        self._told = 0
+        self._notes_shown = 0
         self.last: RenderableType | None = None
-        """The last picture that was shown, or would have been."""
+        """The last picture: shown on a terminal, and kept elsewhere, too."""
 
     @contextmanager
     def open(self) -> Iterator["View"]:
-        """Show until the end; the last picture stays."""
+        """Show until the end. The last picture stays on the terminal."""
         if not self._console.is_terminal:
             yield self
             return
         with Live(console=self._console, refresh_per_second=8) as self._live:
             yield self
 
-    def show(self, counts: Counts, seen: dict[str, Any]) -> None:
-        self.last = self.picture(counts, seen)
+    def show(self, counts: Counts, ledger: dict[str, Any]) -> None:
+        self.last = self.picture(counts, ledger)
         if self._live is not None:
             self._live.update(self.last)
             return
-        for note in self._story.notes[self._told :]:
+        for note in self._story.notes[self._notes_shown :]:
             self._console.print(f"  * {note}", soft_wrap=True)
-        self._told = len(self._story.notes)
-        line = self._line(counts, seen)
+        self._notes_shown = len(self._story.notes)
+        line = self._line(counts, ledger)
         if line != self._last_line and (counts.over or time.monotonic() >= self._next_line):
             self._next_line = time.monotonic() + PLAIN_EVERY_S
             self._last_line = line
@@ -68,16 +68,16 @@ class View:
     def _age(self) -> float:
         return time.monotonic() - self._began
 
-    def picture(self, counts: Counts, seen: dict[str, Any]) -> RenderableType:
-        """Runs on the left, the provider on the right, what happened below."""
+    def picture(self, counts: Counts, ledger: dict[str, Any]) -> RenderableType:
+        """The runs on the left, the provider on the right, the notes below."""
         both = Table.grid(expand=True, padding=(0, 1))
         both.add_column(ratio=1)
         both.add_column(ratio=1)
         both.add_row(
             Panel(self._runs(counts), title="Runs"),
-            Panel(self._provider(seen), title="Payment provider, as it sees it"),
+            Panel(self._provider(ledger), title="Payment provider's own counts"),
         )
-        notes = Text("\n".join(f"* {it}" for it in self._story.notes[-NOTES_SHOWN:]) or " ")
+        notes = Text("\n".join(f"* {note}" for note in self._story.notes[-NOTES_SHOWN:]) or " ")
         return Group(both, Panel(notes, title=f"{self._age():.0f} s"))
 
     def _runs(self, counts: Counts) -> Table:
@@ -97,11 +97,11 @@ class View:
         rows.add_row("completions due", str(counts.completions_pending), "")
         return rows
 
-    def _provider(self, seen: dict[str, Any]) -> Table:
+    def _provider(self, ledger: dict[str, Any]) -> Table:
         rows = Table.grid(padding=(0, 1))
         rows.add_column(min_width=26)
         rows.add_column()
-        rows.add_row("state", Text(seen["mood"], style=MOODS.get(seen["mood"], "bold red")))
+        rows.add_row("state", Text(ledger["mood"], style=MOODS.get(ledger["mood"], "bold red")))
         for name, shown in (
             ("requests", "requests"),
             ("at_once", "at once, now"),
@@ -110,21 +110,22 @@ class View:
             ("answers_lost", "charged, answer lost"),
             ("repeated", "repeated, not charged again"),
         ):
-            rows.add_row(shown, str(seen[name]))
-        rows.add_row("charges", Text(str(len(seen["charges"])), style="bold green"))
+            rows.add_row(shown, str(ledger[name]))
+        rows.add_row("charges", Text(str(len(ledger["charges"])), style="bold green"))
         return rows
 
-    def _line(self, counts: Counts, seen: dict[str, Any]) -> str:
+    def _line(self, counts: Counts, ledger: dict[str, Any]) -> str:
         kinds = ", ".join(f"{counts.kinds[kind]} {kind}" for kind in KINDS)
         return (
             f"{kinds}; {counts.retries} retries | "
-            f"provider {seen['mood']}: {seen['requests']} requests, {seen['at_once']} at once "
-            f"(at most {seen['most_at_once']}), {len(seen['charges'])} charges"
+            f"provider {ledger['mood']}: {ledger['requests']} requests, "
+            f"{ledger['at_once']} at once (at most {ledger['most_at_once']}), "
+            f"{len(ledger['charges'])} charges"
         )
 
 
-def verdict(console: Console, checks: Sequence[Check]) -> None:
-    """The claims with their numbers, each ticked or crossed."""
+def print_verdict(console: Console, checks: Sequence[Check]) -> None:
+    """Print each claim with its numbers, and whether it held."""
     console.print()
     for check in checks:
         mark, style = ("✓", "green") if check.held else ("✗", "bold red")

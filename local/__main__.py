@@ -1,43 +1,54 @@
 """The commands `python -m local up | down | status`: the emulator with this project deployed.
 
-They add to what emulator.py and deploy.py do only words on the terminal. The Makefile calls them.
+They add only words on the terminal to what emulator.py and deploy.py do. The Makefile calls them.
 """
 
-import random
 import shlex
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from local.command import run_command
 from local.deploy import Deployment, bootstrap, deploy
 from local.emulator import Emulator
-from local.errors import LocalError
 from local.node import CHECKOUT, cdk_command, require_npm
 from local.packages import install
-from local.tables import create_examples
+from local.tables import create_example_table
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Start, use and stop a local AWS with this project deployed to it.",
+)
 out = Console(highlight=False, soft_wrap=True)
 
-Directory = Annotated[Path, typer.Option(help="Where the emulator keeps its files.")]
+Directory = Annotated[Path, typer.Option(help="The directory of the emulator's files.")]
 HERE = CHECKOUT / ".local"
+
+_GREET = """.venv/bin/workpool run hello.greet '{"name": "Ada"}' --wait"""
+_POOLS = ".venv/bin/workpool pools"
 
 
 @app.command()
 def up(
     directory: Directory = HERE,
-    port: Annotated[int | None, typer.Option(envvar="PORT", min=1, max=65535)] = None,
-    project: Annotated[Path, typer.Option(help="What to deploy.")] = CHECKOUT,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="PORT",
+            min=1,
+            max=65535,
+            help="The emulator's port. Default: that of the running emulator, else 4566.",
+        ),
+    ] = None,
+    project: Annotated[Path, typer.Option(help="The project to deploy.")] = CHECKOUT,
 ) -> None:
-    """Start the emulator, unless it runs, and deploy the project to it."""
+    """Start the emulator unless it runs, and deploy the project to it."""
     cdk_command()
     emulator = Emulator(directory=directory, port=port)
     with _step("Starting the emulator", f"Emulator on {emulator.endpoint}"):
@@ -47,18 +58,18 @@ def up(
             bootstrap(emulator=emulator)
         with _step("Deploying", "Deployed"):
             deployment = deploy(project=project, emulator=emulator)
-        create_examples(emulator.client("dynamodb"))
+        create_example_table(emulator.client("dynamodb"))
         environment = _write_environment(deployment)
     except BaseException:
         if started:
             emulator.stop()
         raise
-    _tell(deployment, environment)
+    _print_how_to_use(deployment, environment, project)
 
 
 @app.command()
 def down(directory: Directory = HERE) -> None:
-    """Stop the emulator and everything it started."""
+    """Stop the emulator and everything that it started."""
     emulator = Emulator(directory=directory)
     stopped = emulator.stop()
     for name in ("env", "outputs.json"):
@@ -68,7 +79,7 @@ def down(directory: Directory = HERE) -> None:
 
 @app.command()
 def status(directory: Directory = HERE) -> None:
-    """Tell what runs. Exit code 1 if nothing does."""
+    """Say whether the emulator runs. Exit code 1 if it does not."""
     emulator = Emulator(directory=directory)
     if not emulator.running:
         out.print("Nothing runs. Start it: make up")
@@ -79,37 +90,6 @@ def status(directory: Directory = HERE) -> None:
         out.print(f"To use it in a shell: . {_short(environment)}")
 
 
-@app.command()
-def demo(
-    picture: Annotated[Path | None, typer.Option(help="Where to save its end as an SVG.")] = None,
-) -> None:
-    """Run the demo on a local AWS of its own. Exit code 1 if a claim did not hold."""
-    from demo.run import run
-
-    cdk_command()
-    held = run(Console(highlight=False), picture=picture)
-    raise typer.Exit(0 if held else 1)
-
-
-@app.command()
-def chaos(
-    seed: Annotated[int | None, typer.Option(help="The same seed, the same plan.")] = None,
-    minutes: Annotated[float, typer.Option(min=0.1, help="How long the faults go on.")] = 2,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write it.")] = None,
-    directory: Directory = HERE / "chaos",
-) -> None:
-    """Load the stack, harm it, and check every invariant. Exit code 1 if one does not hold."""
-    from chaos.run import run
-
-    cdk_command()
-    chosen = random.randrange(1, 1_000_000) if seed is None else seed
-    console = Console(highlight=False)
-    held = run(
-        console, seed=chosen, minutes=minutes, directory=directory.resolve(), json_file=json_file
-    )
-    raise typer.Exit(0 if held else 1)
-
-
 @app.command(hidden=True)
 def packages() -> None:
     """Install the packages of functions/requirements.txt for Lambda."""
@@ -118,21 +98,22 @@ def packages() -> None:
 
 @app.command(hidden=True)
 def check_node() -> None:
-    """Fail with the reason if `npm ci` could not work."""
+    """Fail with the reason if `npm ci` cannot work."""
     require_npm()
 
 
 def _write_environment(deployment: Deployment) -> Path:
     path = deployment.emulator.directory / "env"
-    lines = ["# To source in a shell: this project's stack on the local emulator"]
+    lines = ["# For a shell to read: this project's stack on the local emulator"]
     lines += ["unset AWS_PROFILE AWS_SESSION_TOKEN"]
     lines += [f"export {k}={shlex.quote(v)}" for k, v in deployment.environment().items()]
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def _tell(deployment: Deployment, environment: Path) -> None:
+def _print_how_to_use(deployment: Deployment, environment: Path, project: Path) -> None:
     emulator = deployment.emulator
+    example = (project / "functions" / "actions" / "hello.py").exists()  # A team may delete it.
     out.print(
         f"""
 Stack         {deployment.stack}
@@ -143,14 +124,11 @@ Log           {_short(emulator.log)}
 
 Try it:
   . {_short(environment)}
-  {_EXAMPLE}
+  {_GREET if example else _POOLS}
 Stop it:
   make down""",
         markup=False,
     )
-
-
-_EXAMPLE = """.venv/bin/workpool run hello.greet '{"name": "Ada"}' --wait"""
 
 
 @contextmanager
@@ -166,18 +144,5 @@ def _short(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def main() -> None:
-    signal.signal(signal.SIGTERM, _interrupt)  # ended from outside is tidied up like Ctrl-C
-    try:
-        app()
-    except LocalError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    run_command(app)

@@ -1,7 +1,7 @@
-"""The real `cdk bootstrap` and `cdk deploy`, pointed at an emulator, and what they deployed.
+"""Run the real `cdk bootstrap` and `cdk deploy` against an emulator.
 
-It must not change the project it deploys: everything written goes to the emulator's directory.
-The commands and the end-to-end tests call it.
+It must not change the project that it deploys: every file goes to the emulator's directory.
+The commands, the demo, chaos and the end-to-end tests call it.
 """
 
 import json
@@ -29,20 +29,22 @@ _TIMEOUT_S = 900
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
+    """The one stack that was deployed, and its outputs by name."""
+
     emulator: Emulator
     stack: str
     outputs: Mapping[str, str]
 
     @property
     def api_url(self) -> str:
-        """The HTTP API at an address that resolves everywhere, which `*.localhost` does not."""
+        """The HTTP API's URL. Its host is 127.0.0.1: `*.localhost` does not resolve everywhere."""
         url = urlsplit(self.outputs["ApiUrl"])
         api = (url.hostname or "").partition(".")[0]
         stage = quote(url.path.strip("/") or "$default")
         return f"{self.emulator.endpoint}/_aws/execute-api/{api}/{stage}"
 
     def environment(self) -> dict[str, str]:
-        """What a program needs to use the deployed stack: the content of `.local/env`."""
+        """The environment variables of a program that uses the stack. `.local/env` holds them."""
         return {
             **self.emulator.client_environment(),
             "WORKPOOL_STACK": self.stack,
@@ -53,13 +55,13 @@ class Deployment:
 
 
 def bootstrap(*, emulator: Emulator) -> None:
-    """What an account needs once before its first deploy; nothing if it was done."""
-    if _bootstrapped(emulator):
+    """Prepare the account for its first deploy, as `cdk bootstrap` does, unless that is done."""
+    if _is_bootstrapped(emulator):
         return
     _cdk(
         ["bootstrap", f"aws://{ACCOUNT}/{REGION}"],
         emulator=emulator,
-        project=emulator.directory,  # not the project: bootstrapping needs no synthesis
+        project=emulator.directory,  # Not the project: bootstrapping needs no synthesis.
         log=emulator.directory / "bootstrap.log",
     )
 
@@ -67,9 +69,9 @@ def bootstrap(*, emulator: Emulator) -> None:
 def deploy(
     *, project: Path, emulator: Emulator, context: Mapping[str, object] | None = None
 ) -> Deployment:
-    """Bootstraps if need be and deploys the one stack of `project`.
+    """Deploy the one stack of `project`. Bootstrap the account first if that is not done.
 
-    `context` is given as `-c`; what is no string becomes JSON.
+    Each value of `context` is passed with `-c`, as JSON unless it is a string.
     """
     bootstrap(emulator=emulator)
     outputs = emulator.directory / "outputs.json"
@@ -88,10 +90,10 @@ def deploy(
     return Deployment(emulator=emulator, stack=stack, outputs=values)
 
 
-def _bootstrapped(emulator: Emulator) -> bool:
+def _is_bootstrapped(emulator: Emulator) -> bool:
     try:
         answer = emulator.client("cloudformation").describe_stacks(StackName="CDKToolkit")
-    except ClientError:  # there is none
+    except ClientError:  # There is no such stack.
         return False
     return str(answer["Stacks"][0]["StackStatus"]).endswith("_COMPLETE")
 
@@ -115,7 +117,7 @@ def _cdk(
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that the app it runs can be ended with it
+            start_new_session=True,  # The app that it runs can then be killed with it.
         )
         try:
             code = process.wait(_TIMEOUT_S)
@@ -131,7 +133,7 @@ def _cdk(
 
 
 def _cdk_environment(emulator: Emulator) -> dict[str, str]:
-    here = Path(sys.executable).parent  # `app` in cdk.json must find this interpreter
+    here = Path(sys.executable).parent  # `app` in cdk.json must find this interpreter.
     return {
         "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(CHECKOUT / ".local" / "jsii"),
         **inherited_environment(),
@@ -142,7 +144,7 @@ def _cdk_environment(emulator: Emulator) -> dict[str, str]:
         "CDK_HOME": str(emulator.directory / "cdk"),
         "CDK_DISABLE_CLI_TELEMETRY": "true",
         "CDK_DISABLE_VERSION_CHECK": "1",
-        # `make check` and a deploy to AWS validate the template; here it would be half the synth.
+        # `make check` and a deploy to AWS validate the template. Here it would double the synth.
         "CDK_VALIDATION": "false",
         "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
         "NODE_NO_WARNINGS": "1",

@@ -1,7 +1,7 @@
-"""One emulator: a ministack process and its Lambda workers, with all its files in one directory.
+"""One emulator: a ministack process and its Lambda workers, with all their files in one directory.
 
-It touches no process but its own, no port outside 127.0.0.1, no file outside its directory.
-The commands, the deploy and the end-to-end tests call it.
+It touches no processes but its own, no address but 127.0.0.1, and no files outside its directory.
+The commands, the deploy, the demo, chaos and the end-to-end tests use it.
 """
 
 import contextlib
@@ -26,20 +26,20 @@ ACCOUNT = "000000000000"
 REGION = "us-east-1"
 DEFAULT_PORT = 4566
 
-_KEY = "local"  # the emulator takes any
+_KEY = "local"  # The emulator accepts any.
 
-# Which emulator a process belongs to. Lambda workers inherit it, so the process table alone tells
-# what runs. A pid file could be stale, or name what is another program by now.
+# An environment variable that names the emulator of a process. Lambda workers inherit it, so the
+# process table alone says what runs. A pid file could be stale, or name another program by now.
 _MARK = "WORKPOOL_LOCAL_DIRECTORY"
 
 _START_TIMEOUT_S = 60
 
 
 class Emulator:
-    """The emulator of one directory. Two directories are two emulators that share nothing.
+    """The emulator of one directory. Emulators of two directories share nothing.
 
-    Without `port` it is the port of the one that already runs here, else 4566. `environment` holds
-    further settings of ministack, such as PERSIST_STATE.
+    `port`: 0 picks a free one; None takes the port of the emulator that already runs in this
+    directory, else 4566. `environment` holds further settings of ministack, such as PERSIST_STATE.
     """
 
     def __init__(
@@ -50,7 +50,10 @@ class Emulator:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory.resolve()
-        self.port = port or self._running_port() or DEFAULT_PORT
+        if port == 0:
+            self.port = _pick_free_port()
+        else:
+            self.port = port or self._find_running_port() or DEFAULT_PORT
         self._environment = dict(environment or {})
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -64,23 +67,24 @@ class Emulator:
 
     @property
     def running(self) -> bool:
-        return self._server() is not None
+        return self._find_server() is not None
 
     @property
     def pid(self) -> int | None:
-        server = self._server()
+        server = self._find_server()
         return server.pid if server else None
 
     def start(self) -> bool:
-        """Returns when it answers. False: it already ran and was left as it is."""
+        """Start it and wait until it answers. False: it already ran and was left as it is."""
         if self.running:
-            if self._running_port() != self.port:
+            running_port = self._find_running_port()
+            if running_port != self.port:
                 raise LocalError(
-                    f"The emulator already runs on port {self._running_port()}, not {self.port}. "
+                    f"The emulator already runs on port {running_port}, not {self.port}. "
                     "Stop it first: make down"
                 )
             return False
-        self.stop()  # workers of one that was killed
+        self.stop()  # Stop the workers that a killed emulator left behind.
         _require_free(self.port)
         self._temporary.mkdir(parents=True)
         try:
@@ -92,7 +96,7 @@ class Emulator:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C in the terminal is not for it
+                    start_new_session=True,  # Ctrl-C in the terminal must not reach it.
                 )
             self._wait_until_healthy(self._child)
         except BaseException:
@@ -101,13 +105,15 @@ class Emulator:
         return True
 
     def stop(self) -> bool:
-        """Ends the server and every worker, at once: who wants its state has it saved before.
-        False: nothing ran."""
+        """Kill the server and every worker. False: nothing ran.
+
+        The state is lost unless it was saved before: see restart.py.
+        """
         stopped = False
-        while left := self._processes():  # It may start a worker meanwhile.
+        while left := self._find_processes():  # The server may have started another worker.
             stopped = True
             for process in left:
-                with contextlib.suppress(psutil.Error):  # gone meanwhile
+                with contextlib.suppress(psutil.Error):  # It has ended meanwhile.
                     process.kill()
             time.sleep(0.02)
         if self._child:
@@ -117,7 +123,7 @@ class Emulator:
         return stopped
 
     def client_environment(self) -> dict[str, str]:
-        """What an AWS client needs in its environment to talk to this emulator."""
+        """The environment variables with which an AWS client talks to this emulator."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ENDPOINT_URL_S3": self.endpoint,
@@ -128,7 +134,7 @@ class Emulator:
         }
 
     def client(self, service: str) -> Any:
-        """A boto3 client of this emulator, whatever the environment says; it repeats nothing."""
+        """A boto3 client of this emulator, whatever the environment says. It never retries."""
         return boto3.client(
             service,
             endpoint_url=self.endpoint,
@@ -138,12 +144,12 @@ class Emulator:
             config=Config(retries={"total_max_attempts": 1}),
         )
 
-    def connected_from(self, port: int) -> int | None:
-        """The process of this emulator that holds a TCP connection from this local port."""
-        for process in self._processes():
+    def find_process(self, *, local_port: int) -> int | None:
+        """The pid of this emulator's process that has a TCP connection from that local port."""
+        for process in self._find_processes():
             with contextlib.suppress(psutil.Error):
                 for connection in process.net_connections("tcp"):
-                    if connection.laddr and connection.laddr[1] == port:
+                    if connection.laddr and connection.laddr[1] == local_port:
                         return int(process.pid)
         return None
 
@@ -156,7 +162,7 @@ class Emulator:
             **inherited_environment(),
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self.port),
-            "IOT_MTLS_ENABLED": "0",  # else it listens on 0.0.0.0:8883
+            "IOT_MTLS_ENABLED": "0",  # Otherwise it listens on 0.0.0.0:8883.
             "MINISTACK_REGION": REGION,
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
             "STATE_DIR": str(self.directory / "state"),
@@ -168,7 +174,7 @@ class Emulator:
 
     def _wait_until_healthy(self, child: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not _healthy(self.port):
+        while not _answers(self.port):
             if child.poll() is not None:
                 last = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
                 raise LocalError(f"The emulator ended at its start: {last}\nIts log: {self.log}")
@@ -178,30 +184,30 @@ class Emulator:
                 )
             time.sleep(0.05)
 
-    def _processes(self) -> list[psutil.Process]:
+    def _find_processes(self) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):  # gone meanwhile, or another user's
+            with contextlib.suppress(psutil.Error):  # It has ended, or is another user's.
                 if process.environ().get(_MARK) == str(self.directory):
                     found.append(process)
         return found
 
-    def _server(self) -> psutil.Process | None:
-        for process in self._processes():
+    def _find_server(self) -> psutil.Process | None:
+        for process in self._find_processes():
             with contextlib.suppress(psutil.Error):
                 if process.cmdline()[1:] == ["-m", "ministack"]:
                     return process
         return None
 
-    def _running_port(self) -> int | None:
-        if server := self._server():
+    def _find_running_port(self) -> int | None:
+        if server := self._find_server():
             with contextlib.suppress(psutil.Error):
                 return int(server.environ()["GATEWAY_PORT"])
         return None
 
 
 def inherited_environment() -> dict[str, str]:
-    """This process's environment without what would lead a child to another AWS or other code."""
+    """This process's environment without what points a child at another AWS or at other code."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -216,7 +222,7 @@ def inherited_environment() -> dict[str, str]:
     }
 
 
-def _healthy(port: int) -> bool:
+def _answers(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
     try:
         connection.request("GET", "/_ministack/health")
@@ -227,15 +233,22 @@ def _healthy(port: int) -> bool:
         connection.close()
 
 
+def _pick_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _require_free(port: int) -> None:
-    if _free(port):
+    if _is_free(port):
         return
-    other = next((candidate for candidate in range(port + 1, port + 100) if _free(candidate)), None)
+    others = range(port + 1, port + 100)
+    other = next((candidate for candidate in others if _is_free(candidate)), None)
     way_out = f", or choose another: PORT={other} make up" if other else ""
-    raise LocalError(f"Port {port} is taken{_holder(port)}. Free it{way_out}")
+    raise LocalError(f"Port {port} is taken{_describe_holder(port)}. Free it{way_out}")
 
 
-def _free(port: int) -> bool:
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -249,8 +262,8 @@ def _free(port: int) -> bool:
     return True
 
 
-def _holder(port: int) -> str:
-    with contextlib.suppress(psutil.Error):  # the system may not tell
+def _describe_holder(port: int) -> str:
+    with contextlib.suppress(psutil.Error):  # The system may refuse to say.
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN
             if listens and connection.laddr[1:] == (port,) and connection.pid:

@@ -1,8 +1,8 @@
-"""The one error of this package: something the person at the keyboard can mend.
-
-Its message is what the command prints, so it names cause and way out. A bug is never one of these.
-"""
+"""The one error of this package: something that the person at the keyboard can fix."""
 
 
 class LocalError(Exception):
-    """A complete sentence or two for the terminal; no traceback is shown with it."""
+    """One or two complete sentences that name the cause and what to do about it.
+
+    The commands print this message without a traceback. Never raise it for a bug.
+    """

@@ -1,6 +1,6 @@
-"""Why a deploy failed, read from what `cdk` printed: a few lines for a person, without tracebacks.
+"""Find out why a deploy failed: a few lines for a person, from the output of `cdk`.
 
-It only reads text. The deploy calls it, and names the log for the rest.
+It only reads text. The deploy calls it, and names the log for everything else.
 """
 
 import re
@@ -10,24 +10,25 @@ _CDK_OWN = re.compile(r"Subprocess exited with error|^\[?WARNING|^\s*Acknowledge
 _MOST_LINES = 20
 
 
-def deploy_failure(printed: str) -> str:
-    lines = [line.rstrip() for line in printed.splitlines() if line.strip()]
-    told = _failed_resources(lines) or _last_exception(lines) or _last_words(lines)
-    if len(told) > _MOST_LINES:
-        told = [*told[:_MOST_LINES], "..."]
-    return "\n".join(told) or "it printed nothing"
+def deploy_failure(output: str) -> str:
+    """The reason in at most 21 lines, without a traceback."""
+    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
+    reason = _failed_resources(lines) or _last_exception(lines) or _last_words(lines)
+    if len(reason) > _MOST_LINES:
+        reason = [*reason[:_MOST_LINES], "..."]
+    return "\n".join(reason) or "it printed nothing"
 
 
 def _failed_resources(lines: list[str]) -> list[str]:
-    """CloudFormation's own words, without what it only canceled because of another's failure."""
+    """CloudFormation's own messages, without resources canceled because another one failed."""
     found = [match for line in lines if (match := _FAILED_RESOURCE.search(line))]
-    told = dict.fromkeys(f"{match[2].strip()} [{match[1]}]" for match in found)
-    causes = [line for line in told if "cancel" not in line.lower()]
-    return causes or list(told)
+    failures = dict.fromkeys(f"{match[2].strip()} [{match[1]}]" for match in found)
+    causes = [line for line in failures if "cancel" not in line.lower()]
+    return causes or list(failures)
 
 
 def _last_exception(lines: list[str]) -> list[str]:
-    """A Python program's message may have several lines, some of them indented."""
+    """The message of the last Python exception: all its lines, some of which may be indented."""
     headers = [n for n, line in enumerate(lines) if line.startswith("Traceback (most recent call")]
     if not headers:
         return []
@@ -37,7 +38,7 @@ def _last_exception(lines: list[str]) -> list[str]:
 
 
 def _last_words(lines: list[str]) -> list[str]:
-    """What came after the synthesis if there was one, else the app's own parting words."""
+    """The last line if the synthesis succeeded, else all that the app printed."""
     synthesized = [n for n, line in enumerate(lines) if "Synthesis time" in line]
     if synthesized:
         return lines[-1:]

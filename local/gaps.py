@@ -1,7 +1,7 @@
-"""What the emulator's CloudFormation leaves undone of a template, done by hand after the deploy.
+"""Do what AWS's CloudFormation does with a template and the emulator's leaves undone.
 
-It does only what AWS does by itself for the same template, and nothing where the template did not
-change: a value that was set at run time stays, as it does there. The deploy calls it.
+It changes nothing where the template did not change: a value that was set at run time stays, as
+it does on AWS. The deploy calls it, before and after `cdk deploy`.
 """
 
 from typing import Any
@@ -15,22 +15,22 @@ Reserved = dict[str, int]
 
 
 def reserved_concurrency(emulator: Emulator) -> dict[str, Reserved]:
-    """What the template of each deployed stack says."""
+    """The reserved concurrency in the template of each deployed stack, by the stack's name."""
     cloudformation = emulator.client("cloudformation")
     pages = cloudformation.get_paginator("describe_stacks").paginate()
     names = [stack["StackName"] for page in pages for stack in page["Stacks"]]
-    return {name: _of_template(cloudformation, name) for name in names}
+    return {name: _read_template(cloudformation, name) for name in names}
 
 
 def apply_reserved_concurrency(emulator: Emulator, *, stack: str, before: Reserved) -> None:
-    """ministack 1.5.33 ignores ReservedConcurrentExecutions of AWS::Lambda::Function.
+    """Apply ReservedConcurrentExecutions of AWS::Lambda::Function, which ministack 1.5.33 ignores.
 
-    `before` is what the stack's last template said.
+    `before` is the reserved concurrency in the stack's previous template.
     """
     cloudformation, functions = emulator.client("cloudformation"), emulator.client("lambda")
-    wanted = _of_template(cloudformation, stack)
+    wanted = _read_template(cloudformation, stack)
     for logical_id in wanted.keys() | before.keys():
-        name = _physical_id(cloudformation, stack, logical_id)
+        name = _find_physical_id(cloudformation, stack, logical_id)
         if name is None:
             continue
         if logical_id not in wanted:
@@ -44,11 +44,9 @@ def apply_reserved_concurrency(emulator: Emulator, *, stack: str, before: Reserv
             )
 
 
-def _of_template(cloudformation: Any, stack: str) -> Reserved:
+def _read_template(cloudformation: Any, stack: str) -> Reserved:
     template = cloudformation.get_template(StackName=stack)["TemplateBody"]
-    if not isinstance(
-        template, dict
-    ):  # YAML: the bootstrap stack's; the CDK uploads an app's as JSON
+    if not isinstance(template, dict):  # The bootstrap stack's YAML. An app's template is JSON.
         return {}
     return {
         logical_id: resource["Properties"]["ReservedConcurrentExecutions"]
@@ -58,11 +56,11 @@ def _of_template(cloudformation: Any, stack: str) -> Reserved:
     }
 
 
-def _physical_id(cloudformation: Any, stack: str, logical_id: str) -> str | None:
+def _find_physical_id(cloudformation: Any, stack: str, logical_id: str) -> str | None:
     try:
         answer = cloudformation.describe_stack_resource(
             StackName=stack, LogicalResourceId=logical_id
         )
-    except ClientError:  # no longer in the stack
+    except ClientError:  # It is no longer in the stack.
         return None
     return str(answer["StackResourceDetail"]["PhysicalResourceId"])

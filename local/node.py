@@ -1,4 +1,4 @@
-"""Node and what `npm ci` installed: checked before they are needed, so that errors name the cause.
+"""Check for Node and for what `npm ci` installs before they are needed, to name what is missing.
 
 It installs nothing. The Makefile calls it before `npm ci`, the deploy before each `cdk`.
 """
@@ -31,12 +31,14 @@ def require_node() -> str:
 
 
 def require_npm() -> None:
+    """Raise LocalError unless `npm ci` can work."""
     require_node()
     if shutil.which("npm") is None:
         raise LocalError("npm is missing: install it beside Node")
 
 
 def cdk_command() -> list[str]:
+    """The command that runs the checkout's own CDK. Raises LocalError if something is missing."""
     cdk = CHECKOUT / "node_modules" / "aws-cdk" / "bin" / "cdk"
     node = require_node()
     if not cdk.exists():

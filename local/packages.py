@@ -1,7 +1,8 @@
-"""The packages of `functions/requirements.txt`, installed where the stack finds them for a layer.
+"""Install the packages of `functions/requirements.txt` where the stack finds them for a layer.
 
-For Lambda: wheels for its Python and processor, whatever machine this is. For the emulator: for
-the interpreter that runs it. Called by `make` before a synth and by a deploy to the emulator.
+For Lambda these are wheels for Lambda's Python and processor, whatever this machine is; for the
+emulator, those of the interpreter that runs it. It changes nothing but the directory it is given.
+`make` calls it before a synth, and so does each deploy to the emulator.
 """
 
 import hashlib
@@ -25,9 +26,9 @@ _FOR_LAMBDA = [
 
 
 def install(project: Path, *, to: Path, target: Target) -> Path:
-    """Install them, unless they are. Answers the directory, to be a layer's; it may be empty."""
+    """Install the packages into `to` unless they are there, and return `to`: a layer's content."""
     requirements = project / "functions" / "requirements.txt"
-    wanted = named(requirements)
+    wanted = _read_names(requirements)
     stamp = to / "requirements"
     digest = hashlib.sha256("\n".join([target, sys.version, *wanted]).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
@@ -35,18 +36,18 @@ def install(project: Path, *, to: Path, target: Target) -> Path:
     shutil.rmtree(to, ignore_errors=True)
     (to / "python").mkdir(parents=True)
     if wanted:
-        _pip(requirements, to / "python", _FOR_LAMBDA if target == "lambda" else [])
+        _run_pip(requirements, to / "python", _FOR_LAMBDA if target == "lambda" else [])
     stamp.write_text(digest)
     return to
 
 
-def named(requirements: Path) -> list[str]:
-    """The file's lines that name a package."""
+def _read_names(requirements: Path) -> list[str]:
+    """The file's lines that name a package, without comments."""
     lines = requirements.read_text().splitlines() if requirements.exists() else []
-    return [it for line in lines if (it := line.partition("#")[0].strip())]
+    return [name for line in lines if (name := line.partition("#")[0].strip())]
 
 
-def _pip(requirements: Path, to: Path, options: list[str]) -> None:
+def _run_pip(requirements: Path, to: Path, options: list[str]) -> None:
     command = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     command += ["--target", str(to), "--requirement", str(requirements), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

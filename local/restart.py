@@ -1,5 +1,7 @@
-"""An emulator that is stopped in mid-run and started again with its state. What it loses by that
-and AWS would not is undone, by name.
+"""Stop an emulator in the middle of its work, and start it again with its state.
+
+A restart loses some things that AWS would not lose. Each of them is repaired here, by name. Chaos
+and the tests of an outage call it. Nothing else may edit the emulator's saved state.
 """
 
 import json
@@ -15,32 +17,34 @@ from local.emulator import Emulator
 from local.errors import LocalError
 
 PERSIST = {"PERSIST_STATE": "1", "S3_PERSIST": "1"}
-"""The emulator's environment: what it forgets on SIGTERM unless told otherwise."""
+"""For the environment of an emulator that is to be restarted: it saves its state on SIGTERM."""
 
 SAVE_TIMEOUT_S = 150
 SAVED = "[transfer] SFTP: stopped"
-"""In the emulator's log: what it does next after its state was saved."""
+"""The next line in the emulator's log after it has saved its state."""
 
 
-def end(emulator: Emulator) -> None:
-    """Stop it, its state saved. Its workers die with it."""
+def save_and_stop(emulator: Emulator) -> None:
+    """Have the emulator save its state, then stop it. Its workers are killed."""
     _save(emulator)
     emulator.stop()
 
 
-def begin_again(emulator: Emulator, *, runs_table: str) -> int:
-    """Start with the state that was saved. Answers how many executions were started again."""
+def start_again(emulator: Emulator, *, runs_table: str) -> int:
+    """Start the emulator with its saved state. Return how many executions were started again."""
     _forget_stream_positions(emulator)
     running = _take_running_executions(emulator)
     emulator.start()
     for execution in running:
-        _start_again(emulator, runs_table, execution)
+        _restart_execution(emulator, runs_table, execution)
     return len(running)
 
 
 def _save(emulator: Emulator) -> None:
-    """Have the emulator save its state. When it has, it may take long to end: it waits for the
-    invocations that it began."""
+    """Send SIGTERM, and kill the server as soon as its log says that the state is saved.
+
+    By itself it would first wait for all invocations that it has begun.
+    """
     server, since = psutil.Process(emulator.pid), time.monotonic()
     server.terminate()
     while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
@@ -53,23 +57,32 @@ def _save(emulator: Emulator) -> None:
 
 
 def _forget_stream_positions(emulator: Emulator) -> None:
-    """It saves how far a mapping has read the stream, but not the stream: it would skip that many
-    new records."""
-    with _saved(emulator, "lambda") as state:
+    """Let every event source mapping read its stream from the start.
+
+    The emulator saves how far a mapping has read, but not the stream: the mapping would skip as
+    many new records.
+    """
+    with _saved_state(emulator, "lambda") as state:
         state["dynamodb_stream_positions"]["data"] = {}
 
 
 def _take_running_executions(emulator: Emulator) -> list[dict[str, Any]]:
-    """What runs would come back FAILED, and its name could not be used again."""
-    with _saved(emulator, "stepfunctions") as state:
+    """Remove the running executions from the saved state, and return them.
+
+    They would come back as FAILED, and their names could not be used again.
+    """
+    with _saved_state(emulator, "stepfunctions") as state:
         executions = state["executions"]["data"]
-        running = [key for key, it in executions.items() if it["status"] == "RUNNING"]
+        running = [key for key, execution in executions.items() if execution["status"] == "RUNNING"]
         return [executions.pop(key) for key in running]
 
 
-def _start_again(emulator: Emulator, runs_table: str, execution: Mapping[str, Any]) -> None:
-    """On AWS it would still wait: the same name waits for the due that its run has now. What it had
-    already sent is in the queue still, with a token that nobody holds."""
+def _restart_execution(emulator: Emulator, runs_table: str, execution: Mapping[str, Any]) -> None:
+    """Start an execution of the same name, which waits until its run is due now.
+
+    On AWS it would still be waiting. If it has already sent its message, that message is still in
+    the queue, with a token that no execution waits for.
+    """
     shape = json.loads(execution["input"])
     answer = emulator.client("dynamodb").get_item(
         TableName=runs_table, Key={"run": {"S": shape["run"]}}, ConsistentRead=True
@@ -84,8 +97,8 @@ def _start_again(emulator: Emulator, runs_table: str, execution: Mapping[str, An
 
 
 @contextmanager
-def _saved(emulator: Emulator, service: str) -> Iterator[dict[str, Any]]:
-    """The state that the emulator saved of a service, to be changed while it is down."""
+def _saved_state(emulator: Emulator, service: str) -> Iterator[dict[str, Any]]:
+    """A service's saved state, to be changed while the emulator does not run."""
     path = emulator.directory / "state" / f"{service}.json"
     state = json.loads(path.read_text())
     yield state["payload"]

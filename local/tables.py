@@ -1,21 +1,21 @@
-"""The tables of the examples that ship in `functions/`: the demo's, and so the README's.
+"""The table that the README's examples write to.
 
-A deployer makes his own; the stack only lets actions and handlers use what `tables` names.
+The stack creates no tables of a team: it only lets actions and handlers use those that `tables`
+in `cdk.json` names. `make up` creates this one so that the examples work as soon as it is done.
 """
 
 from contextlib import suppress
 from typing import Any
 
-ORDERS, ACCOUNTS = "workpool-demo-orders", "workpool-demo-accounts"
+ORDERS = "workpool-example-orders"
 
 
-def create_examples(dynamodb: Any) -> None:
-    """Create them where they are not yet."""
-    for table, key in ((ORDERS, "orderId"), (ACCOUNTS, "account")):
-        with suppress(dynamodb.exceptions.ResourceInUseException):
-            dynamodb.create_table(
-                TableName=table,
-                KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-                BillingMode="PAY_PER_REQUEST",
-            )
+def create_example_table(dynamodb: Any) -> None:
+    """Create the table unless it exists."""
+    with suppress(dynamodb.exceptions.ResourceInUseException):
+        dynamodb.create_table(
+            TableName=ORDERS,
+            KeySchema=[{"AttributeName": "orderId", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "orderId", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )

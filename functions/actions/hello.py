@@ -1,4 +1,4 @@
-"""The smallest action: try the pool with it, then put your own beside it."""
+"""The smallest action. Try the workpool with it, then replace it with your own."""
 
 from typing import Any
 
@@ -7,5 +7,5 @@ from workpool import ActionContext, action
 
 @action
 def greet(ctx: ActionContext, args: dict[str, Any]) -> str:
-    """Answers with a greeting, unless there is nobody to greet."""
+    """Return a greeting. Raises KeyError, and so is retried, if `args` has no name."""
     return f"Hello, {args['name']}! This was attempt {ctx.retries + 1}."

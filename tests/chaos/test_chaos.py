@@ -28,7 +28,7 @@ MS, S = 10**6, 10**9
 @pytest.mark.e2e
 def test_a_minute_of_chaos_breaks_no_invariant(tmp_path):
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "local", "chaos", "--seed", SEED, "--minutes", "1"]
+    command = [sys.executable, "-m", "chaos", "--seed", SEED, "--minutes", "1"]
     command += ["--json", str(report), "--directory", str(tmp_path / "emulator")]
     process = subprocess.Popen(
         command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -104,7 +104,7 @@ def evidence() -> Evidence:
     return Evidence(
         submitted=[accepted],
         statuses={("one", "a"): status},
-        history={("one", "a"): [Seen(asked=1_005_000, told=1_005_010, status=status)]},
+        history={("one", "a"): [Seen(asked=1_005_000, answered=1_005_010, status=status)]},
         table={"one#a": "r1"},
         starts=[_start("a", 0, 1_000_100, 1_000_200), _start("a", 1, 1_003_000, 1_003_500)],
         effects={"a": (1, "success")},
@@ -270,9 +270,9 @@ def test_a_start_before_the_least_backoff_breaks_I5_whatever_the_due_says(eviden
 def test_a_status_asked_for_after_an_ended_one_and_different_breaks_I6(evidence):
     seen = evidence.history["one", "a"]
     later = {**seen[0].status, "kind": "scheduled", "nextRun": 0}
-    seen.append(Seen(asked=1_005_005, told=1_005_020, status=later))
+    seen.append(Seen(asked=1_005_005, answered=1_005_020, status=later))
     assert broken(evidence) == []  # Its answer may be older than the other's.
-    seen.append(Seen(asked=1_005_011, told=1_005_020, status=later))
+    seen.append(Seen(asked=1_005_011, answered=1_005_020, status=later))
     assert broken(evidence) == ["I6"]
 
 
@@ -304,7 +304,7 @@ def test_what_ended_as_the_emulator_was_stopped_may_be_counted_or_not(evidence):
 def test_a_parked_completion_goes_on_only_if_it_was_redriven(evidence):
     seen = evidence.history["one", "a"]
     parked = {**seen[0].status, "completion": "parked"}
-    seen[:0] = [Seen(asked=1_004_500, told=1_004_510, status=parked)]
+    seen[:0] = [Seen(asked=1_004_500, answered=1_004_510, status=parked)]
     assert broken(evidence) == ["I6"]
     evidence.redriven = [("one", 1_004_700)]
     assert broken(evidence) == []

@@ -55,8 +55,8 @@ class Deployed:
 
     def restart(self) -> None:
         """Stop the emulator in the middle of all, and start it with its state."""
-        restart.end(self._emulator)
-        restart.begin_again(self._emulator, runs_table=self.outputs["RunsTableName"])
+        restart.save_and_stop(self._emulator)
+        restart.start_again(self._emulator, runs_table=self.outputs["RunsTableName"])
 
     def _invoke(self, function: str, payload: dict[str, Any]) -> Any:
         answer = self.client("lambda").invoke(FunctionName=function, Payload=json.dumps(payload))

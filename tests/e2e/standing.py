@@ -1,28 +1,24 @@
 """A stack for tests: the real deploy, on an emulator of its own, beside any `make up` that runs.
 
-The project is deployed from a copy, into which the tests' actions and completion handlers are put
-where a user would put his own. Everything is stopped at the end, whatever happened.
+The project is deployed from a copy that has the tests' actions and completion handlers, and those
+of the README. Everything is stopped at the end, whatever happened.
 """
 
-import shutil
-import signal
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 
-from local import Deployment, Emulator, deploy
+from local import Deployment, Emulator, copy_project, deploy
+from local.command import sigterm_as_ctrl_c
 from tests.e2e import readme
 from tests.e2e.deployed import Deployed
 from tests.e2e.ledger import Ledger
 from workpool import IdempotentWorkpool
 
 HERE = Path(__file__).parent
-CHECKOUT = HERE.parents[1]
 COMPLETIONS = {"timeoutSeconds": 5, "memoryMb": 256, "maxConcurrency": 3}
 
 Pools = dict[str, dict[str, Any]]
@@ -34,24 +30,22 @@ def standing(
 ) -> Iterator[Deployed]:
     """A deployed stack with these pools and the table that its actions write to. `environment` is
     the emulator's."""
-    project = factory.mktemp("project")
-    _copy_project(project)
-    emulator = Emulator(
-        directory=factory.mktemp("emulator"), port=_free_port(), environment=environment
-    )
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        emulator.start()
+    project = copy_project(factory.mktemp("project"), code=HERE)
+    for path, text in readme.files().items():
+        (project / path).write_text(text)
+    emulator = Emulator(directory=factory.mktemp("emulator"), port=0, environment=environment)
+    with sigterm_as_ctrl_c():
+        try:
+            emulator.start()
 
-        def deployed(pools: Pools) -> Deployment:
-            context = {"stackName": "WorkpoolTest", "pools": pools, "completions": COMPLETIONS}
-            return deploy(project=project, emulator=emulator, context=context)
+            def deployed(pools: Pools) -> Deployment:
+                context = {"stackName": "WorkpoolTest", "pools": pools, "completions": COMPLETIONS}
+                return deploy(project=project, emulator=emulator, context=context)
 
-        Ledger(emulator.client("dynamodb")).create()
-        yield Deployed(deployed(pools), redeploy=deployed)
-    finally:
-        emulator.stop()
-        signal.signal(signal.SIGTERM, before)
+            Ledger(emulator.client("dynamodb")).create()
+            yield Deployed(deployed(pools), redeploy=deployed)
+        finally:
+            emulator.stop()
 
 
 @pytest.fixture(scope="package")
@@ -66,26 +60,3 @@ def pool(stack: Deployed, monkeypatch: pytest.MonkeyPatch) -> type[IdempotentWor
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)
     return IdempotentWorkpool
-
-
-def _copy_project(to: Path) -> None:
-    for name in ("app.py", "cdk.json"):
-        shutil.copy(CHECKOUT / name, to)
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("infra", "functions"):
-        shutil.copytree(CHECKOUT / name, to / name, ignore=ignored)
-    for kind in ("actions", "completions"):
-        for module in (HERE / kind).glob("*.py"):
-            shutil.copy(module, to / "functions" / kind)
-    for path, text in readme.files().items():
-        (to / path).write_text(text)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

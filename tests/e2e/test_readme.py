@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local.tables import create_examples
+from local.tables import ORDERS, create_example_table
 from tests.e2e import readme
 from tests.e2e.command import SCRIPT
 
@@ -28,9 +28,9 @@ RUN_ELSEWHERE = {
 
 
 @pytest.fixture(scope="module")
-def tables(stack):
+def table(stack):
     """As `make up` does."""
-    create_examples(stack.client("dynamodb"))
+    create_example_table(stack.client("dynamodb"))
 
 
 def run(stack, command: list[str], text: str = "") -> str:
@@ -50,20 +50,18 @@ def run(stack, command: list[str], text: str = "") -> str:
     return done.stdout
 
 
-def test_the_python_client_as_in_the_readme(stack, tables):
+def test_the_python_client_as_in_the_readme(stack, table):
     printed = run(stack, [sys.executable, "-"], readme.block("python client"))
     assert "'type': 'success'" in printed
 
     def mail():
-        item = stack.client("dynamodb").get_item(
-            TableName="workpool-demo-orders", Key={"orderId": {"S": "o1"}}
-        )
+        item = stack.client("dynamodb").get_item(TableName=ORDERS, Key={"orderId": {"S": "o1"}})
         return item.get("Item", {}).get("mail")
 
     assert stack.until(mail, lambda it: it is not None) == {"S": "success"}
 
 
-def test_the_sdk_call_as_in_the_readme(stack, tables):
+def test_the_sdk_call_as_in_the_readme(stack, table):
     run_id = run(stack, [sys.executable, "-"], readme.block("python sdk") + "print(run_id)\n")
     assert stack.wait("default", run_id.strip())["result"]["type"] == "success"
 
@@ -73,13 +71,13 @@ def test_the_signed_request_as_in_the_readme(stack):
     assert stack.wait("default", answer["runId"])["result"]["type"] == "success"
 
 
-def test_the_transaction_as_in_the_readme(stack, tables):
+def test_the_transaction_as_in_the_readme(stack, table):
     text = readme.block("python transaction") + "print(run_id)\n"
     run_id = run(stack, [sys.executable, "-"], text)
     assert stack.wait("default", run_id.strip())["result"]["type"] == "success"
 
 
-def test_the_commands_as_in_the_readme(stack, tables):
+def test_the_commands_as_in_the_readme(stack, table):
     path = f"export PATH={SCRIPT.parent}:$PATH\n"
     printed = run(stack, ["sh", "-e"], path + readme.block("workpool"))
     assert "success" in printed and "pending" in printed

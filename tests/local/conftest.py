@@ -4,7 +4,6 @@ That makes a real `cdk deploy` of it a matter of a second.
 """
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,15 +57,8 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def emulator(tmp_path: Path, free_port: int) -> Iterator[Emulator]:
-    emulator = Emulator(directory=tmp_path / "emulator", port=free_port)
+def emulator(tmp_path: Path) -> Iterator[Emulator]:
+    emulator = Emulator(directory=tmp_path / "emulator", port=0)
     try:
         yield emulator
     finally:

@@ -138,10 +138,10 @@ def test_a_taken_port_is_named_with_its_holder_and_a_way_out(emulator):
     assert "\n" not in text
 
 
-def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path, free_port):
+def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path):
     (tmp_path / "nothing").mkdir()
     emulator = Emulator(
-        directory=tmp_path / "emulator", port=free_port, environment={"BIND_HOST": "203.0.113.1"}
+        directory=tmp_path / "emulator", port=0, environment={"BIND_HOST": "203.0.113.1"}
     )
     with pytest.raises(LocalError, match=r"ended at its start: .+\nIts log: .+emulator\.log"):
         emulator.start()

@@ -1,4 +1,4 @@
-"""An example: book how a charge ended, exactly once. `make demo` runs it."""
+"""The demo's completion handler: record how a charge ended, exactly once."""
 
 from typing import Any
 
@@ -10,8 +10,11 @@ ACCOUNTS = "workpool-demo-accounts"
 
 @completion
 def settled(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The order's row and the account's balance change together with the mark that this ran:
-    once, even if the process dies in the middle and this is called again."""
+    """Return writes that are committed together with the mark that this handler ran.
+
+    So the order's row and the account's balance change once, even if the process dies in the
+    middle and the handler is called again.
+    """
     order = {
         "TableName": ORDERS,
         "Key": {"orderId": {"S": context["orderId"]}},

@@ -1,5 +1,7 @@
-"""The completion handler of the chaos runs: it counts its calls plainly in the chaos ledger and
-its effect in the run's own transaction. Copied to `functions/completions/chaos.py`.
+"""The completion handler of the chaos runs.
+
+It writes each call into the chaos ledger at once, and its effect in the run's own transaction.
+Chaos deploys a copy of the project with it.
 """
 
 import os
@@ -17,8 +19,8 @@ TABLE = "workpool-chaos-ledger"
 
 @completion
 def effect(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Its first `dies` calls end their process, the next `raises` raise; then it takes effect."""
-    calls = _calls(ctx.run_id)
+    """Count one effect. The first `dies` calls kill the process, the next `raises` calls raise."""
+    calls = _count_calls(ctx.run_id)
     call = {"run": {"S": ctx.run_id}, "at": {"S": f"call#{uuid4().hex}"}, "what": {"S": "call"}}
     _ledger.put_item(TableName=TABLE, Item=call | {"time": {"N": str(time.time_ns())}})
     if calls < context["dies"]:
@@ -39,7 +41,7 @@ def effect(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> list
     return [{"Update": count}]
 
 
-def _calls(run_id: str) -> int:
+def _count_calls(run_id: str) -> int:
     answer = _ledger.query(
         TableName=TABLE,
         KeyConditionExpression="#run = :run AND begins_with(#at, :call)",

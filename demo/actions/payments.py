@@ -1,4 +1,4 @@
-"""An example: charge a card at a payment provider that has its bad days. `make demo` runs it."""
+"""The demo's action: charge a card at a payment provider that is not always available."""
 
 import json
 import os
@@ -8,12 +8,12 @@ from urllib.request import Request, urlopen
 
 from workpool import ActionContext, NonRetryableError, action
 
-PROVIDER = os.environ.get("PAYMENTS_URL", "http://127.0.0.1:8900")
+PROVIDER = os.environ["PAYMENTS_URL"]
 
 
 @action
 def charge(ctx: ActionContext, args: dict[str, Any]) -> dict[str, Any]:
-    """Idempotent by the key it sends: however often it runs, the provider charges once."""
+    """Idempotent because of the key that it sends: the provider charges once per key."""
     request = Request(
         f"{PROVIDER}/charges",
         data=json.dumps(args).encode(),
@@ -23,6 +23,6 @@ def charge(ctx: ActionContext, args: dict[str, Any]) -> dict[str, Any]:
         with urlopen(request, timeout=ctx.remaining_ms() / 1000) as answer:
             return dict(json.load(answer))
     except HTTPError as error:
-        if error.code == 402:  # The card is bad, and stays bad: no use in trying again.
+        if error.code == 402:  # The card is bad and stays bad: another attempt is no use.
             raise NonRetryableError(f"the card of order {args['orderId']} was declined") from error
         raise

@@ -1,5 +1,7 @@
-"""The action of the chaos runs. It writes when it began and ended into the chaos ledger, with its
-process, and misbehaves as its arguments say. Copied to `functions/actions/chaos.py`.
+"""The action of the chaos runs.
+
+It writes its beginning, its end and its process into the chaos ledger, and fails as its arguments
+say. Chaos deploys a copy of the project with it.
 """
 
 import os
@@ -17,10 +19,10 @@ TABLE = "workpool-chaos-ledger"
 
 @action
 def work(ctx: ActionContext, args: dict[str, Any]) -> dict[str, Any]:
-    """Sleeps `ms`; its first `fails` attempts end as `how` says: raise, refuse, overrun, or exit
-    at the point `at`: begun, midway, done.
+    """Sleep for `ms` milliseconds. The first `fails` attempts fail in the way that `how` says.
 
-    The times are taken first thing and last thing, so that the interval lies within the real one.
+    `how` is raise, refuse, overrun or exit, and `at` says when to exit: begun, midway or done. The
+    first and the last statement take the times, so the interval lies within the real one.
     """
     began = time.time_ns()
     attempt = uuid4().hex
@@ -54,7 +56,7 @@ def work(ctx: ActionContext, args: dict[str, Any]) -> dict[str, Any]:
         time.sleep(60)
     write("end", time.time_ns(), how)
     if how == "exit":
-        os._exit(1)  # Done, and nobody was told.
+        os._exit(1)  # The work is done, and nobody knows of it.
     if how == "refuse":
         raise NonRetryableError("refused on purpose")
     if how == "raise":
