@@ -1,9 +1,11 @@
-"""A deployable project of one queue, without the CDK's library: its app writes the assembly itself.
+"""Things as small as possible: a project of one queue, a package, an emulator.
 
-That makes a real `cdk deploy` of it a matter of a second.
+The project's app writes the assembly itself, without the CDK's library: a real `cdk deploy` of it
+takes a second.
 """
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +56,26 @@ def project(tmp_path: Path) -> Path:
     cdk = {"app": "python3 app.py", "context": {"visibility": 30}}
     (project / "cdk.json").write_text(json.dumps(cdk))
     return project
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    """The smallest package that pip can install, without a network."""
+    wheel = tmp_path / "tiny_package-1.0-py3-none-any.whl"
+    info = "tiny_package-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny_package.py", "ANSWER = 42\n")
+        archive.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-package\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr(
+            f"{info}/RECORD", f"tiny_package.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n"
+        )
+    return wheel
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ def test_it_listens_on_the_loopback_alone_and_starting_twice_changes_nothing(emu
 def test_another_handle_of_the_directory_finds_its_port_and_refuses_a_second_one(emulator):
     emulator.start()
     assert Emulator(directory=emulator.directory).port == emulator.port
+    assert Emulator(directory=emulator.directory, port=0).port != emulator.port
     with pytest.raises(LocalError, match=f"already runs on port {emulator.port}, not 1"):
         Emulator(directory=emulator.directory, port=1).start()
 

@@ -1,7 +1,6 @@
 """Packages for actions: installed from functions/requirements.txt, for where they are to run."""
 
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,32 +33,15 @@ def require(project: Path, text: str) -> None:
     (project / "functions" / "requirements.txt").write_text(text)
 
 
-def a_wheel(directory: Path) -> Path:
-    """The smallest package that pip can install, without a network."""
-    wheel = directory / "tiny_package-1.0-py3-none-any.whl"
-    info = "tiny_package-1.0.dist-info"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("tiny_package.py", "ANSWER = 42\n")
-        archive.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-package\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            f"{info}/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        archive.writestr(
-            f"{info}/RECORD", f"tiny_package.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n"
-        )
-    return wheel
-
-
 @pytest.mark.promise(
     "Actions that are Lambda functions",
     "The packages of `functions/requirements.txt` are installed as a layer, without Docker",
 )
 @pytest.mark.parametrize("target", ["lambda", "emulator"])
-def test_a_package_is_installed_where_a_layer_has_it(project: Path, target: Any) -> None:
-    require(project, f"# mine\n{a_wheel(project)}  # the smallest\n")
+def test_a_package_is_installed_where_a_layer_has_it(
+    project: Path, wheel: Path, target: Any
+) -> None:
+    require(project, f"# mine\n{wheel}  # the smallest\n")
     to = packages.install(project, to=project / "there", target=target)
     assert (to / "python" / "tiny_package.py").read_text() == "ANSWER = 42\n"
 
