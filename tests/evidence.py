@@ -35,6 +35,7 @@ SECTIONS = (
     "The command workpool",
     "Alarms, dashboard, tracing",
     "Log events",
+    "Your copy of the template",
     "Cases of the original and its successor",
 )
 """What a promise may be about, in the order of the page."""

@@ -90,7 +90,8 @@ def test_the_test_as_in_the_readme(tmp_path):
         (tmp_path / path).with_name("__init__.py").touch()
     checkout = Path(readme.README).parent
     (tmp_path / "functions" / "workpool").symlink_to(checkout / "functions" / "workpool")
-    (tmp_path / "cdk.json").symlink_to(checkout / "cdk.json")
+    context = {"pools": {"default": {"maxParallelism": 1}}}
+    (tmp_path / "cdk.json").write_text(json.dumps({"context": context}))
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["workpool.testing"]\n')
     (tmp_path / "test_invoices.py").write_text(readme.block("python test"))
     done = subprocess.run(

@@ -1,8 +1,14 @@
-"""One synth with a plain pool and one of the largest deployment, for all tests here."""
+"""One synth with a plain pool and one of the largest deployment, for all tests here.
 
-import json
+They take nothing from a team's own files: `cdk.json` and its code in `functions/`.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +24,7 @@ from aws_cdk.assertions import Template
 from infra.config import WorkpoolConfig
 from infra.feature_flags import FEATURE_FLAGS
 from infra.stack import WorkpoolStack
-
-ROOT = Path(__file__).parents[2]
+from local import copy_project
 
 #: Bounds are met with the longest names there may be.
 LONGEST_STACK_NAME = "Workpool-of-22-letters"
@@ -38,18 +43,29 @@ LARGEST = {
 }
 
 
-#: `cdk.json`, but for the tables that its pool may use because of the demo.
 CONTEXT: dict[str, Any] = {
-    **json.loads((ROOT / "cdk.json").read_text())["context"],
+    "stackName": "Workpool",
     "pools": {"default": {"maxParallelism": 10}},
 }
+
+
+@cache
+def project_without_code() -> Path:
+    """The template without actions and completion handlers, for as long as this process lives."""
+    directory = Path(tempfile.mkdtemp(prefix="workpool-synth-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    for folder in ("actions", "completions"):
+        (directory / "code" / folder).mkdir(parents=True)
+    return copy_project(directory / "project", code=directory / "code")
 
 
 def stack(changes: dict[str, Any] | None = None) -> WorkpoolStack:
     """The stack of one plain pool, with some of its context changed."""
     merged = {**CONTEXT, **(changes or {})}
     config = WorkpoolConfig.from_context(merged, log_level="INFO")
-    return WorkpoolStack(App(context=FEATURE_FLAGS | merged), config.stack_name, config=config)
+    functions = project_without_code() / "functions"
+    app = App(context=FEATURE_FLAGS | merged)
+    return WorkpoolStack(app, config.stack_name, config=config, functions=functions)
 
 
 class Resources:
@@ -78,8 +94,14 @@ class Resources:
 
 @pytest.fixture
 def context() -> dict[str, Any]:
-    """What `cdk.json` gives to the app."""
+    """What a `cdk.json` gives to the app."""
     return dict(CONTEXT)
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """A project whose `app.py` and `functions/` are the template's alone."""
+    return project_without_code()
 
 
 @pytest.fixture(scope="session")
@@ -94,5 +116,5 @@ def largest() -> Resources:
 
 @pytest.fixture(scope="session")
 def make_resources() -> Callable[[dict[str, Any]], Resources]:
-    """For what differs from `cdk.json`: a synth of its own takes a second."""
+    """For a context that differs: a synth of its own takes a second."""
     return lambda changes: Resources(Template.from_stack(stack(changes)).to_json())

@@ -11,18 +11,19 @@ import pytest
 
 from infra.feature_flags import FEATURE_FLAGS
 
-ROOT = Path(__file__).parents[2]
 CONTEXT = {"pools": {"default": {"maxParallelism": 1}}}
 
 #: Recommended flags that the app sets to another value; infra/feature_flags.py says why.
 DECLINED = {"@aws-cdk/core:enableAdditionalMetadataCollection"}
 
 
-def app(tmp_path: Path, context: dict[str, Any], **environment: str) -> tuple[int, str]:
+def app(
+    project: Path, tmp_path: Path, context: dict[str, Any], **environment: str
+) -> tuple[int, str]:
     """Runs app.py as the CDK does: context in the environment, the template into a folder."""
     ran = subprocess.run(
         [sys.executable, "app.py"],
-        cwd=ROOT,
+        cwd=project,
         env={
             **os.environ,
             **environment,
@@ -36,15 +37,15 @@ def app(tmp_path: Path, context: dict[str, Any], **environment: str) -> tuple[in
     return ran.returncode, ran.stderr
 
 
-def test_the_app_ends_with_the_mistakes_and_no_traceback(tmp_path: Path) -> None:
-    code, stderr = app(tmp_path, {"pools": {"default": {"maxParallelism": 0}}})
+def test_the_app_ends_with_the_mistakes_and_no_traceback(project: Path, tmp_path: Path) -> None:
+    code, stderr = app(project, tmp_path, {"pools": {"default": {"maxParallelism": 0}}})
     assert code == 1
     assert "pools.default.maxParallelism must be >= 1, got 0" in stderr
     assert "Traceback" not in stderr
 
 
-def test_the_app_warns_of_a_bad_log_level_and_deploys_info(tmp_path: Path) -> None:
-    code, stderr = app(tmp_path, CONTEXT, IDEMPOTENT_WORKPOOL_LOG_LEVEL="LOUD")
+def test_the_app_warns_of_a_bad_log_level_and_deploys_info(project: Path, tmp_path: Path) -> None:
+    code, stderr = app(project, tmp_path, CONTEXT, IDEMPOTENT_WORKPOOL_LOG_LEVEL="LOUD")
     assert code == 0, stderr
     assert "IDEMPOTENT_WORKPOOL_LOG_LEVEL must be one of" in stderr
     template = json.loads((tmp_path / "Workpool.template.json").read_text())
@@ -59,9 +60,9 @@ def test_the_app_warns_of_a_bad_log_level_and_deploys_info(tmp_path: Path) -> No
 # Feature flags
 
 
-def flags(tmp_path: Path, context: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def flags(project: Path, tmp_path: Path, context: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The CDK's report about its feature flags, on which `cdk synth` bases its notice."""
-    code, stderr = app(tmp_path, context)
+    code, stderr = app(project, tmp_path, context)
     assert code == 0, stderr
     artifacts = json.loads((tmp_path / "manifest.json").read_text())["artifacts"]
     found: dict[str, dict[str, Any]] = artifacts["aws-cdk-lib/feature-flag-report"]["properties"][
@@ -71,8 +72,8 @@ def flags(tmp_path: Path, context: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return flags(tmp_path_factory.mktemp("app"), CONTEXT)
+def reported(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    return flags(project, tmp_path_factory.mktemp("app"), CONTEXT)
 
 
 def test_no_feature_flag_of_the_installed_cdk_needs_to_be_configured(
@@ -99,12 +100,7 @@ def test_every_feature_flag_has_its_recommended_value_but_for_those_declined(
     assert differing == DECLINED
 
 
-def test_a_feature_flag_in_cdk_json_wins(tmp_path: Path) -> None:
+def test_a_feature_flag_in_cdk_json_wins(project: Path, tmp_path: Path) -> None:
     minimize = "@aws-cdk/aws-iam:minimizePolicies"
     assert FEATURE_FLAGS[minimize] is True
-    assert flags(tmp_path, CONTEXT | {minimize: False})[minimize]["userValue"] is False
-
-
-def test_cdk_json_holds_only_what_is_a_deployers_own() -> None:
-    context = json.loads((ROOT / "cdk.json").read_text())["context"]
-    assert not [key for key in context if ":" in key]
+    assert flags(project, tmp_path, CONTEXT | {minimize: False})[minimize]["userValue"] is False

@@ -70,11 +70,11 @@ EXCEPTIONS = {
 
 
 def test_aws_solutions_rules_hold_but_for_the_exceptions_with_a_reason(
-    tmp_path: Path, context: dict[str, Any]
+    tmp_path: Path, context: dict[str, Any], project: Path
 ) -> None:
     app = App(context=FEATURE_FLAGS | context, outdir=str(tmp_path))
     config = WorkpoolConfig.from_context(context, log_level="INFO")
-    WorkpoolStack(app, config.stack_name, config=config)
+    WorkpoolStack(app, config.stack_name, config=config, functions=project / "functions")
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     with pytest.raises(RuntimeError, match="ValidationFailed"):  # because of the exceptions
         app.synth()

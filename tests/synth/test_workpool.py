@@ -16,7 +16,7 @@ from aws_cdk.assertions import Annotations, Match, Template
 
 from infra.config import WorkpoolConfig
 from infra.workpool import Workpool
-from tests.synth.conftest import Resources
+from tests.synth.conftest import Resources, project_without_code
 from tests.synth.test_template import text
 
 FUNCTION = "AWS::Lambda::Function"
@@ -54,6 +54,11 @@ LOGICAL_IDS = {
     "CompletionQueue351EB487": QUEUE,
     "DeadLettersParkedEE0CB46B": QUEUE,
 }
+
+
+def a_workpool(stack: Stack, construct_id: str, **arguments: Any) -> Workpool:
+    functions = project_without_code() / "functions"
+    return Workpool(stack, construct_id, functions=functions, **arguments)
 
 
 def config(name: str, *pools: str) -> WorkpoolConfig:
@@ -111,7 +116,7 @@ def team() -> Team:
 
     before = synthesized(own()[0])
     stack, user = own()
-    workpool = Workpool(stack, "Jobs", config=config("Workpool"))
+    workpool = a_workpool(stack, "Jobs", config=config("Workpool"))
     workpool.grant_submit(user)
     return Team(stack, workpool, synthesized(stack), before)
 
@@ -140,7 +145,7 @@ def test_workpools_with_different_names_may_be_in_one_stack_and_in_one_app() -> 
     app = App()
     shared, other = Stack(app, "Shared"), Stack(app, "Other")
     for stack, name in ((shared, "One"), (shared, "Two"), (other, "Three")):
-        Workpool(stack, name, config=config(name))
+        a_workpool(stack, name, config=config(name))
     names = physical_names(synthesized(shared)) + physical_names(synthesized(other))
     assert {name for kind, name in names if name.endswith("-submit") and kind == FUNCTION} == {
         "One-submit",
@@ -162,9 +167,9 @@ def test_workpools_of_one_stack_whose_names_collide_are_refused(
     one: WorkpoolConfig, another: WorkpoolConfig, beginning: str
 ) -> None:
     stack = Stack(App(), "Team")
-    Workpool(stack, "One", config=one)
+    a_workpool(stack, "One", config=one)
     with pytest.raises(ValueError, match=f"stack Team .* with '{beginning}': .* stackName"):
-        Workpool(stack, "Another", config=another)
+        a_workpool(stack, "Another", config=another)
 
 
 # What a team gets from it
@@ -204,7 +209,7 @@ def guarded() -> Resources:
         statements=[iam.PolicyStatement(actions=["s3:GetObject"], resources=["*"])],
     )
     iam.Role(stack, "Own", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
-    Workpool(
+    a_workpool(
         stack,
         "Jobs",
         config=config("Jobs"),
@@ -352,7 +357,7 @@ def test_synth_warns_that_it_cannot_change_the_policy_of_an_imported_key() -> No
     stack = Stack(App(), "Team")
     arn = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
     key = kms.Key.from_key_arn(stack, "Key", arn)
-    Workpool(stack, "Jobs", config=config("Jobs"), encryption_key=key)
+    a_workpool(stack, "Jobs", config=config("Jobs"), encryption_key=key)
     warning = Match.string_like_regexp("must let events.amazonaws.com use kms:Decrypt")
     assert Annotations.from_stack(stack).find_warning("/Team/Key", warning)
 
