@@ -1,9 +1,9 @@
-# Every command of this project. Needs Python 3.11 or newer with venv, Node 20 or newer, make.
-# Nothing is installed outside the checkout: .venv, node_modules, .local.
+# Every command of this project. It needs Python 3.11 or newer with venv, Node 20 or newer, and make.
+# Nothing is installed outside the checkout: see .venv, node_modules and .local.
 
 PYTHON ?= python3
 BIN := .venv/bin
-# The app, the tests and the checks find the checkout's own tools first, whatever is active.
+# With this the app, the tests and the checks find the checkout's own tools before any others.
 TOOLS := PATH="$(CURDIR)/$(BIN):$(CURDIR)/node_modules/.bin:$$PATH"
 READY := .venv/.installed node_modules/.installed
 SYNTH := .local/check
@@ -16,25 +16,25 @@ export NODE_NO_WARNINGS = 1
 
 .PHONY: help demo chaos up down test check evidence packages clean
 
-help: ## show this
+help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
-up: $(READY) ## start the local AWS and deploy to it; PORT=4577 make up uses another port
+up: $(READY) ## start the local AWS and deploy to it (on another port: PORT=4577 make up)
 	@$(BIN)/python -m local up
 
-demo: $(READY) ## watch a hundred orders survive an outage; every claim is checked
+demo: $(READY) ## watch a hundred orders survive an outage, and check every claim
 	@$(BIN)/python -m demo
 
-chaos: $(READY) ## load, faults, every invariant checked; SEED=7 repeats a plan, MINUTES=2
+chaos: $(READY) ## submit load, cause faults, check every invariant (SEED=7 repeats a plan, MINUTES=2)
 	@$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),2)
 
-down: ## stop it
+down: ## stop the local AWS
 	@! test -e .venv/.installed || $(BIN)/python -m local down
 
-test: $(READY) ## all tests
+test: $(READY) ## run all tests
 	@$(TOOLS) pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder
 
-check: $(READY) ## lint, format, types, template
+check: $(READY) ## check lint, format, types and the template
 	$(TOOLS) ruff check .
 	$(TOOLS) ruff format --check .
 	$(TOOLS) mypy
@@ -45,10 +45,10 @@ check: $(READY) ## lint, format, types, template
 evidence: $(READY) ## write docs/evidence: which tests show each promise and cause each fault
 	@$(BIN)/python -m tests.evidence
 
-packages: $(READY) ## bring functions/requirements.txt up to date for `cdk deploy`
+packages: $(READY) ## install the packages of functions/requirements.txt for `cdk deploy`
 	@$(BIN)/python -m local packages
 
-clean: down ## remove everything that was installed and written here
+clean: down ## stop the local AWS, and remove all that was installed and written here
 	rm -rf .venv node_modules .local .packages
 
 .venv/bin/python:

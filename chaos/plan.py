@@ -23,7 +23,7 @@ LONG_HANDLERS_FROM_S = 100
 """A plan of this length has handlers that never succeed: they are parked after two minutes."""
 
 POOLS: dict[str, dict[str, Any]] = {
-    name: {**settings, "statsWindowMs": 3_600_000}  # The whole of it, for the recount.
+    name: {**settings, "statsWindowMs": 3_600_000}  # It covers the whole run, for the recount.
     for name, settings in {
         "fast": {"maxParallelism": 8, "actionTimeoutSeconds": 2},
         "slow": {"maxParallelism": 3, "actionTimeoutSeconds": 4, "maxRetries": 2},

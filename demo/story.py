@@ -183,8 +183,7 @@ class Story:
         return int(answer["Attributes"][name])
 
     def read_counts(self) -> "Counts":
-        """What the view shows. It scans the runs table: a request for each of a hundred runs would
-        be a load of its own."""
+        """Read what the view shows from the runs table: a hundred requests would load the pool."""
         kinds: Counter[str] = Counter()
         retries = waiting = 0
         for page in self._dynamodb.get_paginator("scan").paginate(

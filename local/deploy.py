@@ -144,7 +144,7 @@ def _cdk_environment(emulator: Emulator) -> dict[str, str]:
         "CDK_HOME": str(emulator.directory / "cdk"),
         "CDK_DISABLE_CLI_TELEMETRY": "true",
         "CDK_DISABLE_VERSION_CHECK": "1",
-        # `make check` and a deploy to AWS validate the template. Here it would double the synth.
+        # `make check` and a deploy to AWS validate the template. Here it would take twice as long.
         "CDK_VALIDATION": "false",
         "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
         "NODE_NO_WARNINGS": "1",

@@ -1,4 +1,4 @@
-"""Do what AWS's CloudFormation does with a template and the emulator's leaves undone.
+"""Do what AWS's CloudFormation does with a template and the emulator's does not.
 
 It changes nothing where the template did not change: a value that was set at run time stays, as
 it does on AWS. The deploy calls it, before and after `cdk deploy`.

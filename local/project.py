@@ -25,7 +25,7 @@ def copy_project(to: Path, *, code: Path) -> Path:
         shutil.copytree(CHECKOUT / folder, to / folder, ignore=_NO_SOURCE)
     for folder in ("actions", "completions"):
         shutil.copytree(code / folder, to / "functions" / folder, ignore=_NO_SOURCE)
-        # A package must be a regular one: Python would prefer another on its path to a namespace.
+        # Make it a regular package: to a namespace package Python prefers any other on its path.
         (to / "functions" / folder / "__init__.py").touch()
     shutil.copy(CHECKOUT / "app.py", to)
     (to / "cdk.json").write_text(json.dumps(_CDK_JSON))

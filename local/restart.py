@@ -78,7 +78,7 @@ def _take_running_executions(emulator: Emulator) -> list[dict[str, Any]]:
 
 
 def _restart_execution(emulator: Emulator, runs_table: str, execution: Mapping[str, Any]) -> None:
-    """Start an execution of the same name, which waits until its run is due now.
+    """Start an execution of the same name, which waits for the time at which its run is now due.
 
     On AWS it would still be waiting. If it has already sent its message, that message is still in
     the queue, with a token that no execution waits for.
