@@ -230,10 +230,9 @@ def asset_hash(source: Path) -> str:
 
 
 @pytest.fixture
-def functions(tmp_path: Path) -> Path:
+def functions(project: Path, tmp_path: Path) -> Path:
     """A copy of functions/ to edit."""
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    return Path(shutil.copytree(ROOT / "functions", tmp_path / "functions", ignore=ignored))
+    return Path(shutil.copytree(project / "functions", tmp_path / "functions"))
 
 
 @pytest.mark.parametrize(
@@ -274,8 +273,8 @@ def test_folders_of_a_user_named_like_those_left_out_are_shipped(functions: Path
     assert shipped == {"cli", "testing", "console"}
 
 
-def test_no_function_brings_along_tests_or_the_command_line() -> None:
-    staged, layer = staged_functions(ROOT / "functions", (), reserved=True), staged_layer()
+def test_no_function_brings_along_tests_or_the_command_line(project: Path) -> None:
+    staged, layer = staged_functions(project / "functions", (), reserved=True), staged_layer()
     paths = [path.relative_to(at) for at in (staged, layer) for path in at.rglob("*.py")]
     assert Path("workpool/verbs/submit.py") in paths
     assert not {"cli", "testing", "console", "__main__.py", *TOOLS} & {
