@@ -17,8 +17,8 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.dynamo_type import DynamoType
 
 from handlers import completion, consumer, dead_letters, relay, relay_retry, sweeper
-from tests.integration.conftest import ACCOUNT, Died
-from tests.model.cloud import Bus, Queues, Sent, Steps
+from tests.support.services import Bus, Queues, Sent, Steps
+from tests.support.world import ACCOUNT, Died
 from workpool.aws import pools
 from workpool.core import clock
 from workpool.core.run import Item, Run

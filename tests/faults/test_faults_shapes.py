@@ -14,7 +14,7 @@ import pytest
 
 from handlers import relay
 from tests.faults.cloud import COMPLETIONS, PARKED, RETRY, WORK, Cloud
-from tests.model.cloud import Execution
+from tests.support.services import Execution
 from workpool.aws import bus, queues, retrier
 from workpool.core.clock import from_timestamp
 from workpool.core.message import Message, read

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ReadTimeoutError
 
-from tests.model.cloud import refusal
+from tests.support.services import refusal
 
 PAUSE = "stands still before it"
 DIE_BEFORE = "dies before it"

@@ -29,7 +29,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.model.cloud import Execution, Sent
 from tests.model.process import (
     DIE_AFTER,
     FAULTS,
@@ -53,6 +52,7 @@ from tests.model.world import (
     forget_user_code,
     write_user_code,
 )
+from tests.support.services import Execution, Sent
 from workpool.core.message import Message
 from workpool.verbs import sweep
 

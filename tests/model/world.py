@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from handlers import completion, consumer, dead_letters, relay, relay_retry, sweeper
-from tests.model.cloud import Bus, Queues, Sent, Steps, declared
 from tests.model.process import Plan, Process
 from tests.model.table import Item, Tables
+from tests.support.services import Bus, Queues, Sent, Steps, declared
 from workpool import lookup
 from workpool.aws import clients, counters, logs, pools
 from workpool.aws.environment import environment

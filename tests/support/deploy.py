@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from local import Deployment, Emulator, deploy
-from tests.e2e import readme
-from tests.e2e.deployed import Deployed
-from tests.e2e.ledger import Ledger
+from tests.support import readme
+from tests.support.deployed import Deployed
+from tests.support.ledger import Ledger
 from workpool import IdempotentWorkpool
 
-HERE = Path(__file__).parent
-CHECKOUT = HERE.parents[1]
+USER_CODE = Path(__file__).parent / "user_code"
+CHECKOUT = Path(__file__).parents[2]
 COMPLETIONS = {"timeoutSeconds": 5, "memoryMb": 256, "maxConcurrency": 3}
 
 Pools = dict[str, dict[str, Any]]
@@ -75,7 +75,7 @@ def _copy_project(to: Path) -> None:
     for name in ("infra", "functions"):
         shutil.copytree(CHECKOUT / name, to / name, ignore=ignored)
     for kind in ("actions", "completions"):
-        for module in (HERE / kind).glob("*.py"):
+        for module in (USER_CODE / kind).glob("*.py"):
             shutil.copy(module, to / "functions" / kind)
     for path, text in readme.files().items():
         (to / path).write_text(text)
