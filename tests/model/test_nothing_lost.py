@@ -730,7 +730,7 @@ ALWAYS_THE_SAME: dict[str, Any] = {"derandomize": True, "database": None}
 PROFILES: dict[str, Callable[[], settings]] = {
     "model": lambda: settings(**ALWAYS_THE_SAME, max_examples=300, stateful_step_count=40),
     "long": lambda: settings(max_examples=20_000, stateful_step_count=60),
-    # For mutations_model.py: what was found is not made smaller.
+    # For tests/mutations: what was found is not made smaller.
     "quick": lambda: settings(
         **ALWAYS_THE_SAME, max_examples=900, stateful_step_count=40, phases=[Phase.generate]
     ),

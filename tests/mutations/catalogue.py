@@ -1,34 +1,29 @@
-"""Do the tests notice? Breaks the library on purpose, one line at a time, and runs them.
+"""The mutations: each breaks one line of `functions/workpool` on purpose.
 
-`.venv/bin/python tests/mutations.py [word ...]` runs the mutations whose description or file has
-one of the words, all without. Prints a table of what found each; exits 1 if one survives. Works
-on a copy: nothing in the checkout changes. Not collected by pytest; about ten minutes.
+Some test must notice each of them. `tests/unit/test_mutations.py` checks that none is stale;
+`python -m tests.mutations` applies them.
 """
 
 # ruff: noqa: E501
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
-
-ROOT = Path(__file__).parent.parent
-AT_ONCE = 2
-ALL = ("tests/unit", "tests/integration")
-SLOWEST_SECONDS = 180
 
 
 class Mutation(NamedTuple):
-    file: str  # of functions/workpool
-    old: str  # stands there once
+    file: str
+    """A path in functions/workpool."""
+    old: str
+    """Text that is in the file exactly once."""
     new: str
     breaks: str
+    """What does not hold any longer."""
+
+    def apply(self, text: str) -> str:
+        """The broken text of the file. Raises ValueError for a stale mutation."""
+        count = text.count(self.old)
+        if count != 1:
+            raise ValueError(f"stale: {self.old!r} is {count} times in {self.file}")
+        return text.replace(self.old, self.new)
 
 
 # fmt: off
@@ -298,82 +293,3 @@ MUTATIONS = [Mutation(*it) for it in [
     ("core/request.py", "parse_constant=_no_constant", "parse_constant=float", "request: NaN is JSON"),
 ]]
 # fmt: on
-
-
-def copy_of_the_tree(to: Path) -> Path:
-    left_out = shutil.ignore_patterns("__pycache__", "test_behaviour.py")  # That is about docs.
-    for part in ("functions", "tests/unit", "tests/integration"):
-        shutil.copytree(ROOT / part, to / part, ignore=left_out)
-    for part in ("tests/conftest.py", "pyproject.toml"):
-        shutil.copy(ROOT / part, to / part)
-    return to
-
-
-def own_tests(file: str) -> list[str]:
-    """The tests that are most likely to notice: tried first, since they are quick."""
-    elsewhere = {"look": "hints", "relay": "hints", "status": "cancel", "orphans": "payloads"}
-    name = elsewhere.get(Path(file).stem, Path(file).stem) + ".py"
-    own = [f"{part}/test_{name}" for part in ALL if (ROOT / part / f"test_{name}").is_file()]
-    return list(dict.fromkeys([*own, "tests/integration/test_payloads.py"]))
-
-
-def failures(tree: Path, tests: Sequence[str], *options: str) -> list[str]:
-    """The tests that fail there."""
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", *tests, *options]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=tree,
-            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=SLOWEST_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return ["(the tests did not end)"]
-    test = r"^(?:FAILED|ERROR) (\S+?\.py(?:::\w+(?:\[.*?\])?)?)(?: - .*)?$"
-    found = re.findall(test, done.stdout, re.MULTILINE)
-    if not found and done.returncode:
-        return [f"(pytest ended with {done.returncode}) {done.stdout[-300:]}"]
-    return found
-
-
-def main(words: list[str]) -> int:
-    chosen = [
-        it for it in MUTATIONS if not words or any(word in it.breaks + it.file for word in words)
-    ]
-    with tempfile.TemporaryDirectory(prefix="mutations-") as scratch:
-        base = copy_of_the_tree(Path(scratch) / "base")
-        already = failures(base, ALL)
-        for test in already:
-            print(f"fails without a mutation, left out: {test}", flush=True)
-        left_out = [f"--deselect={test}" for test in already]
-
-        def found_by(numbered: tuple[int, Mutation]) -> str | None:
-            number, mutation = numbered
-            tree = shutil.copytree(base, Path(scratch) / str(number))
-            file = tree / "functions" / "workpool" / mutation.file
-            text = file.read_text()
-            if text.count(mutation.old) != 1:
-                found = None
-                note = f"stale: {mutation.old!r} stands {text.count(mutation.old)} times there"
-            else:
-                file.write_text(text.replace(mutation.old, mutation.new))
-                own = own_tests(mutation.file)
-                failed = failures(tree, own, "-x", *left_out) if own else []
-                failed = failed or failures(tree, ALL, "-x", *left_out)
-                found = failed[0] if failed else None
-                note = found or "SURVIVES"
-            shutil.rmtree(tree)
-            print(f"{mutation.file:<16} {mutation.breaks:<62} | {note}", flush=True)
-            return found
-
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            results = list(threads.map(found_by, enumerate(chosen)))
-    missed = results.count(None)
-    print(f"{len(results) - missed} of {len(results)} mutations found")
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
