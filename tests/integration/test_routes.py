@@ -1,11 +1,10 @@
-"""The verbs that operate pools and take many, by every door: the routes, and the client, which in
-process and over HTTP is the same."""
+"""The routes that operate pools and that take many runs at once, and the client, which answers the
+same in process and over HTTP."""
 
 import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,7 +12,7 @@ import pytest
 
 import workpool
 from handlers import api
-from tests.integration.test_api import event
+from tests.support.invocations import context_with, http_event
 from workpool import IdempotentWorkpool, client
 from workpool._http import Http
 from workpool.core import clock
@@ -44,11 +43,10 @@ def deployed(world) -> None:
 def call(method: str, path: str, body: str | None = None) -> tuple[int, Any]:
     """What the API's function answers."""
     split = urlsplit(path)
-    asked = event(method, split.path, body)
+    asked = http_event(method, split.path, body)
     if split.query:
         asked |= {"queryStringParameters": dict(parse_qsl(split.query))}
-    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 29_000)
-    answer = api.handler(asked, context)
+    answer = api.handler(asked, context_with(29_000))
     return answer["statusCode"], json.loads(answer["body"])
 
 

@@ -1,63 +1,55 @@
-"""The functions' world on moto: tables, queues, state machine, bus, a clock to move.
+"""The functions on moto: its tables, queues, state machines and bus, and a clock to move.
 
-Success is moto's. Faults stand between the library and moto: `World.on` lets the next calls of
-one operation fail, or be repeated as the SDK does when an answer is lost.
+Where nothing fails, moto answers. Failures stand between the library and moto: `World.on` lets the
+next calls of an operation fail, or be repeated as the SDK does when an answer is lost. The fixtures
+below are imported by the conftest of each lane that uses them.
 """
 
-import io
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain, pairwise, repeat
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.moto_api._internal import moto_api_backend
 
-from workpool import lookup, testing
-from workpool.aws import clients, pools, store
-from workpool.core import clock
+from tests.support import environment, runs
+from tests.support.aws_lambda import Lambda
+from tests.support.environment import (
+    ACCOUNT,
+    BUCKET,
+    EVENT_BUS,
+    POOL,
+    STACK,
+    START_MS,
+    consumer_of,
+    queue_url,
+    retrier_arn,
+)
+from tests.support.failures import Call, Died, Intercepted, refusal
+from tests.support.invocations import Context, context_with, queue_event, stream_record
+from workpool.aws import store
 from workpool.core.message import Message
 from workpool.core.request import parse
-from workpool.core.run import Item, Payload, Run
+from workpool.core.run import Item, Run
+from workpool.testing.stack import tables
 
-ACCOUNT = "123456789012"
-STACK = "Test"
-BUCKET = "payloads"
-POOLS = {
-    "default": {
-        "maxParallelism": 10,
-        "initialBackoffMs": 250,
-        "base": 2,
-        "maxRetries": 4,
-        "statsWindowMs": 300_000,
-        "actionTimeoutSeconds": 60,
-        "retentionSeconds": 86_400,
-        "lambdaActions": [],
-    }
-}
-POOLS["other"] = POOLS["default"] | {"initialBackoffMs": 4000, "maxRetries": 1}
-START_MS = 1_790_000_000_000
+POOLS = {"default": POOL, "other": POOL | {"initialBackoffMs": 4000, "maxRetries": 1}}
 
-Call = Callable[..., Any]
 Fault = Callable[[Call, dict[str, Any]], Any]
 
 boto3_client = cache(boto3.client)
 
 
-class Died(BaseException):
-    """The process ended here, as far as the test is concerned."""
-
-
 def answer_lost(call: Call, parameters: dict[str, Any]) -> Any:
-    """The write is applied, its answer lost: the SDK repeats it, and hears of the repetition."""
+    """The write takes effect and its answer is lost: the SDK repeats the call and gets the answer
+    to the repetition."""
     if "TransactItems" in parameters:
         parameters = parameters | {"ClientRequestToken": "the SDK's own"}
     call(**parameters)
@@ -66,7 +58,7 @@ def answer_lost(call: Call, parameters: dict[str, Any]) -> Any:
 
 @dataclass
 class World:
-    """What a test touches: the clock, the services' state, faults, and user code to run."""
+    """What a test reads and changes: the clock, the services' state, faults, and user code."""
 
     Died = Died
 
@@ -74,7 +66,7 @@ class World:
     source: Path = field(default_factory=Path)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     most_calls: int = 2000
-    lambdas: "Lambda" = field(default_factory=lambda: Lambda())
+    lambdas: Lambda = field(default_factory=Lambda)
     used: set[str] = field(default_factory=set)
     _faults: dict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
 
@@ -101,17 +93,7 @@ class World:
 
     def a_run(self, **fields: Any) -> Run:
         """A run in any state, not stored."""
-        first: dict[str, Any] = {
-            "pool": "default",
-            "run_id": "r1",
-            "kind": "enqueued",
-            "action": "jobs.work",
-            "args": Payload("{}"),
-            "enqueued_at": START_MS,
-            "due": START_MS,
-            "open": "default#3",
-        }
-        return Run(**(first | fields))
+        return runs.a_run(**({"open": "default#3"} | fields))
 
     def put(self, run: Run) -> Run:
         """Store a run in any state, to begin a test there."""
@@ -198,7 +180,7 @@ class World:
         ]
         for entry in entries:
             assert (entry["Source"], entry["DetailType"]) == ("workpool", "Run Ended")
-            assert entry["EventBusName"] == f"{STACK}-events"
+            assert entry["EventBusName"] == EVENT_BUS
         return [json.loads(entry["Detail"]) for entry in entries]
 
     # Faults
@@ -212,8 +194,7 @@ class World:
 
     def refuse(self, operation: str, code: str, *, times: int = 1) -> None:
         def refusing(call: Call, parameters: dict[str, Any]) -> Any:
-            error = {"Error": {"Code": code, "Message": "refused by the test"}}
-            raise ClientError(error, operation)  # type: ignore[arg-type]
+            raise refusal(code, operation)
 
         self.on(operation, *[refusing] * times)
 
@@ -255,24 +236,18 @@ class World:
         for body in bodies:
             sqs.send_message(QueueUrl=url, MessageBody=body)
         received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=900)
-        arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{STACK}-{queue}"
-        return {
-            "Records": [
-                {
-                    "messageId": it["MessageId"],
-                    "receiptHandle": it["ReceiptHandle"],
-                    "body": it["Body"],
-                    "eventSource": "aws:sqs",
-                    "eventSourceARN": arn,
-                }
+        return queue_event(
+            f"{STACK}-{queue}",
+            (
+                (it["MessageId"], it["ReceiptHandle"], it["Body"])
                 for it in received.get("Messages", [])
-            ]
-        }
+            ),
+        )
 
     def change(self, old: Run | None, new: Run | None, *more: Run | None) -> dict[str, Any]:
         """The event of the table's stream: from old to new, and on from there if more follow."""
-        runs = (old, new, *more)
-        return {"Records": [_stream_record(*pair) for pair in pairwise(runs)]}
+        items = [run and run.to_item() for run in (old, new, *more)]
+        return {"Records": [stream_record(*pair) for pair in pairwise(items)]}
 
     def comes_back_in(self) -> list[int]:
         """The visibility timeouts that messages were given, in order."""
@@ -290,169 +265,22 @@ class World:
 
     def action(self, do: Callable[..., Any], *, head: str = "def") -> None:
         """The action jobs.work: it does what the test's own function does."""
-        self._user_code("action", f"{head} work(ctx, args):\n    return do(ctx, args)\n")
-        lookup.find("jobs.work", "action").__globals__["do"] = do
+        environment.write_action(self.source, head=head)
+        environment.set_action(do)
 
     def handler(self, do: Callable[..., Any], *, head: str = "def") -> None:
         """The completion handler jobs.done: it does what the test's own function does."""
-        self._user_code("completion", f"{head} done(*given):\n    return do(*given)\n")
-        lookup.find("jobs.done", "completion").__globals__["do"] = do
+        environment.write_handler(self.source, head=head)
+        environment.set_handler(do)
 
-    def _user_code(self, decorator: lookup.Decorator, function: str) -> None:
-        text = f"import workpool\n\n@workpool.{decorator}\n{function}"
-        self.code(lookup.PACKAGES[decorator], "jobs", text)
+    # The library's clients
 
-
-def _stream_record(old: Run | None, new: Run | None) -> dict[str, Any]:
-    run = new or old
-    assert run is not None
-    images = {"OldImage": old and old.to_item(), "NewImage": new and new.to_item()}
-    return {
-        "eventID": "1",
-        "eventName": "REMOVE" if new is None else "INSERT" if old is None else "MODIFY",
-        "eventVersion": "1.1",
-        "eventSource": "aws:dynamodb",
-        "awsRegion": "us-east-1",
-        "dynamodb": {
-            "ApproximateCreationDateTime": 1790000000.0,
-            "Keys": {"run": {"S": run.key}},
-            **{name: image for name, image in images.items() if image is not None},
-            "SequenceNumber": "100000000000000000001",
-            "SizeBytes": 200,
-            "StreamViewType": "NEW_AND_OLD_IMAGES",
-        },
-        "eventSourceARN": f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/runs/stream/2026",
-    }
-
-
-class Lambda:
-    """Lambda as far as the library uses it: limits of consumers, functions that it invokes.
-
-    A mapping's change takes effect at once, or, while `slow`, with `settle`: until then AWS
-    refuses the next one.
-    """
-
-    ACCOUNT_LIMIT = 1000
-    UNRESERVED = 100
-
-    def __init__(self) -> None:
-        self.slow = False
-        self.reserved: dict[str, int] = {}
-        self.mappings: dict[str, dict[str, Any]] = {}
-        self.functions: dict[str, tuple[int, Callable[[Any], Any]]] = {}
-        self.invoked: list[tuple[str, Any]] = []
-
-    def deploy(self, function: str, limit: int) -> None:
-        """A consumer and its mapping, as a deploy of the stack leaves them."""
-        self.reserved[function] = limit
-        self.mappings[f"uuid-of-{function}"] = {
-            "UUID": f"uuid-of-{function}",
-            "State": "Enabled",
-            "ScalingConfig": {"MaximumConcurrency": max(2, limit)},
-        }
-
-    def limits(self, pool: str = "default") -> tuple[int | None, str, int]:
-        """Reserved concurrency, the mapping's state and its maximum."""
-        function = f"{STACK}-{pool}-consumer"
-        mapping = self.mappings[f"uuid-of-{function}"]
-        maximum = mapping["ScalingConfig"]["MaximumConcurrency"]
-        return self.reserved.get(function), mapping["State"], maximum
-
-    def settle(self) -> None:
-        """What was being applied is applied now."""
-        done = {"Disabling": "Disabled", "Enabling": "Enabled"}
-        for mapping in self.mappings.values():
-            mapping["State"] = done.get(mapping["State"], mapping["State"])
-
-    def put_function_concurrency(
-        self, *, FunctionName: str, ReservedConcurrentExecutions: int
-    ) -> dict[str, Any]:
-        wanted = {**self.reserved, FunctionName: ReservedConcurrentExecutions}
-        if sum(wanted.values()) > self.ACCOUNT_LIMIT - self.UNRESERVED:
-            raise _refusal("InvalidParameterValueException", "PutFunctionConcurrency")
-        self.reserved = wanted
-        return {"ReservedConcurrentExecutions": ReservedConcurrentExecutions}
-
-    def get_function_concurrency(self, *, FunctionName: str) -> dict[str, Any]:
-        limit = self.reserved.get(FunctionName)
-        return {} if limit is None else {"ReservedConcurrentExecutions": limit}
-
-    def list_event_source_mappings(self, *, FunctionName: str) -> dict[str, Any]:
-        mapping = self.mappings[f"uuid-of-{FunctionName}"]
-        return {"EventSourceMappings": [{**mapping, "ScalingConfig": {**mapping["ScalingConfig"]}}]}
-
-    def update_event_source_mapping(
-        self, *, UUID: str, Enabled: bool, ScalingConfig: dict[str, int]
-    ) -> dict[str, Any]:
-        mapping = self.mappings[UUID]
-        if mapping["State"] not in ("Enabled", "Disabled"):
-            raise _refusal("ResourceInUseException", "UpdateEventSourceMapping")
-        if not 2 <= ScalingConfig["MaximumConcurrency"] <= 1000:
-            raise _refusal("InvalidParameterValueException", "UpdateEventSourceMapping")
-        mapping |= {
-            "State": "Enabling" if Enabled else "Disabling",
-            "ScalingConfig": ScalingConfig,
-        }
-        if not self.slow:
-            self.settle()
-        return mapping
-
-    def get_function_configuration(self, *, FunctionName: str) -> dict[str, Any]:
-        return {"FunctionName": FunctionName, "Timeout": self.functions[FunctionName][0]}
-
-    def invoke(
-        self, *, FunctionName: str, Payload: str, InvocationType: str = "RequestResponse"
-    ) -> dict[str, Any]:
-        given = json.loads(Payload)
-        self.invoked.append((FunctionName, given))
-        if InvocationType == "Event":
-            return {"StatusCode": 202, "Payload": io.BytesIO()}
-        try:
-            value = self.functions[FunctionName][1](given)
-        except Exception as error:
-            shape = {"errorMessage": str(error), "errorType": type(error).__name__}
-            payload = io.BytesIO(json.dumps(shape).encode())
-            return {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": payload}
-        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-        return {"StatusCode": 200, "Payload": io.BytesIO(raw)}
-
-
-def _refusal(code: str, operation: str) -> ClientError:
-    error: Any = {"Error": {"Code": code, "Message": "refused as AWS does"}}
-    return ClientError(error, operation)
-
-
-class _Wire:
-    """A client of the library's: notes each call, and meets it with the test's faults."""
-
-    def __init__(self, world: World, service: str) -> None:
-        self._world = world
-        self._client = world.client(service)
-
-    def get_paginator(self, operation: str) -> Any:
-        """Each of its pages is a call like any other."""
-        paginator = self._client.get_paginator(operation)
-        paginator._method = getattr(self, operation)
-        return paginator
-
-    def __getattr__(self, operation: str) -> Call:
-        call = getattr(self._client, operation)
-
-        def noted(**parameters: Any) -> Any:
-            self._world.calls.append((operation, parameters))
-            assert len(self._world.calls) < self._world.most_calls, "it calls and calls"
-            faults = self._world._faults[operation]
-            return faults.pop(0)(call, parameters) if faults else call(**parameters)
-
-        return noted
-
-
-def queue_url(queue: str) -> str:
-    return f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/{STACK}-{queue}"
-
-
-def retrier_arn(pool: str) -> str:
-    return f"arn:aws:states:us-east-1:{ACCOUNT}:stateMachine:{STACK}-{pool}-retrier"
+    def called(self, operation: str, call: Call, parameters: dict[str, Any]) -> Any:
+        """Note a call of the library's, and let it meet the next fault of its operation."""
+        self.calls.append((operation, parameters))
+        assert len(self.calls) < self.most_calls, "it calls and calls"
+        faults = self._faults[operation]
+        return faults.pop(0)(call, parameters) if faults else call(**parameters)
 
 
 @pytest.fixture(scope="session")
@@ -464,37 +292,16 @@ def aws() -> Iterator[set[str]]:
 
 @pytest.fixture
 def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
-    environment = {
-        "WORKPOOL_STACK": STACK,
-        "WORKPOOL_RUNS_TABLE": "runs",
-        "WORKPOOL_STATS_TABLE": "stats",
-        "WORKPOOL_PAYLOADS_BUCKET": BUCKET,
-        "WORKPOOL_EVENT_BUS": f"{STACK}-events",
-        "WORKPOOL_WORK_QUEUE": queue_url("{pool}-work"),
-        "WORKPOOL_DEAD_LETTER_QUEUE": queue_url("{pool}-dead-letters"),
-        "WORKPOOL_PARKED_QUEUE": queue_url("{pool}-parked"),
-        "WORKPOOL_SHARED_PARKED_QUEUE": queue_url("parked"),
-        "WORKPOOL_RELAY_RETRY_QUEUE": queue_url("relay-retry"),
-        "WORKPOOL_RETRIER": retrier_arn("{pool}"),
-        "WORKPOOL_CONSUMER": f"{STACK}-{{pool}}-consumer",
-        "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "INFO",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "pools.json").write_text(json.dumps(POOLS))
-    for package in ("actions", "completions"):
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").touch()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(pools, "POOLS_FILE", tmp_path / "pools.json")
-    monkeypatch.setattr(lookup, "ROOT", tmp_path)
+    environment.write_source(tmp_path, POOLS)
     here = World(source=tmp_path)
-    monkeypatch.setattr(clock, "now_ms", lambda: here.now_ms)
-    monkeypatch.setattr(clients, "client", cache(lambda service: _Wire(here, service)))
-    monkeypatch.setattr(clients, "patient", lambda service, seconds: clients.client(service))
+    environment.install(
+        monkeypatch,
+        tmp_path,
+        now_ms=lambda: here.now_ms,
+        client=lambda service: Intercepted(here.client(service), here.called),
+    )
     for pool, deployed in POOLS.items():
-        here.lambdas.deploy(f"{STACK}-{pool}-consumer", int(str(deployed["maxParallelism"])))
-    _forget()
+        here.lambdas.deploy(consumer_of(pool), deployed["maxParallelism"])
     if aws - {"dynamodb"}:
         moto_api_backend.reset()
         _deploy()
@@ -503,19 +310,13 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
             boto3_client("dynamodb").delete_table(TableName=table)
     _create_tables()
     yield here
-    _forget()
+    environment.forget()
     aws.clear()
     aws.update(here.used)
 
 
-def _forget() -> None:
-    testing.forget(STACK)
-    for name in [it for it in sys.modules if it.split(".")[0] in ("actions", "completions")]:
-        del sys.modules[name]
-
-
 def _create_tables() -> None:
-    for table in testing.tables(runs="runs", stats="stats"):
+    for table in tables(runs="runs", stats="stats"):
         table.pop("StreamSpecification", None)  # The tests say themselves what the relay reads.
         boto3_client("dynamodb").create_table(**table)
 
@@ -535,7 +336,7 @@ def _deploy() -> None:
     ):
         sqs.create_queue(QueueName=f"{STACK}-{queue}")
     boto3_client("s3").create_bucket(Bucket=BUCKET)
-    boto3_client("events").create_event_bus(Name=f"{STACK}-events")
+    boto3_client("events").create_event_bus(Name=EVENT_BUS)
     wait = {"Type": "Wait", "Seconds": 1, "End": True}
     for pool in POOLS:
         boto3_client("stepfunctions").create_state_machine(
@@ -556,25 +357,10 @@ def logged(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[dict[str, A
     return lines
 
 
-@dataclass(frozen=True)
-class Context:
-    """What Lambda passes beside the event; its remaining times may be a script."""
-
-    remaining: Iterator[int]
-
-    def get_remaining_time_in_millis(self) -> int:
-        return next(self.remaining)
-
-
 @pytest.fixture
 def lambda_context() -> Callable[..., Context]:
     """A context with 70 seconds left, or with the given milliseconds, the last one for ever."""
-
-    def of(*remaining_ms: int) -> Context:
-        first = remaining_ms or (70_000,)
-        return Context(chain(first, repeat(first[-1])))
-
-    return of
+    return context_with
 
 
 @pytest.fixture
