@@ -12,7 +12,11 @@ from tests.mutations.tree import copy_tree, run_pytest
 FILES = (
     "aws/store.py",
     "core/message.py",
+    "core/hints.py",
+    "core/changes.py",
     "verbs/attempt.py",
+    "verbs/user_code.py",
+    "verbs/watchdog.py",
     "verbs/relay.py",
     "verbs/look.py",
     "verbs/dead_letters.py",

@@ -19,12 +19,14 @@ ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_mutations.py")
 SLOWEST_SECONDS = 180
 ELSEWHERE = {
     "bus": "relay",
-    "look": "hints",
+    "changes": "hints",
+    "look": "relay",
     "orphans": "payloads",
     "queues": "relay",
-    "relay": "hints",
     "retrier": "relay",
     "status": "cancel",
+    "user_code": "attempt",
+    "watchdog": "attempt",
 }
 """By module: whose tests test it, where that is not `test_<module>.py`."""
 
