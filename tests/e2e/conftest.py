@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.deploy import Pools, standing
+from tests.support.deploy import Pools, deploy_stack
 from tests.support.deploy import ledger as ledger
 from tests.support.deploy import pool as pool
 from tests.support.deployed import Deployed
@@ -27,7 +27,7 @@ POOLS: Pools = {
 
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with standing(tmp_path_factory, POOLS) as stack:
+    with deploy_stack(tmp_path_factory, POOLS) as stack:
         yield stack
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from local import restart
-from tests.support.deploy import Pools, standing
+from tests.support.deploy import Pools, deploy_stack
 from tests.support.deploy import ledger as ledger
 from tests.support.deploy import pool as pool
 from tests.support.deployed import Deployed
@@ -27,5 +27,5 @@ POOLS: Pools = {
 
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with standing(tmp_path_factory, POOLS, environment=restart.PERSIST) as stack:
+    with deploy_stack(tmp_path_factory, POOLS, environment=restart.PERSIST) as stack:
         yield stack

@@ -1,7 +1,8 @@
 """A stack for tests: the real deploy, on an emulator of its own, beside any `make up` that runs.
 
-The project is deployed from a copy, into which the tests' actions and completion handlers are put
-where a user would put his own. Everything is stopped at the end, whatever happened.
+The project is deployed from a copy. It has the actions and completion handlers of `user_code`, and
+the files that the README tells a reader to write. Everything is stopped at the end, whatever
+happened. Each lane that deploys has its own `stack` fixture, and imports the fixtures below.
 """
 
 import shutil
@@ -29,7 +30,7 @@ Pools = dict[str, dict[str, Any]]
 
 
 @contextmanager
-def standing(
+def deploy_stack(
     factory: pytest.TempPathFactory, pools: Pools, environment: Mapping[str, str] | None = None
 ) -> Iterator[Deployed]:
     """A deployed stack with these pools and the table that its actions write to. `environment` is
@@ -56,13 +57,13 @@ def standing(
 
 @pytest.fixture(scope="package")
 def ledger(stack: Deployed) -> Ledger:
-    """What the actions and handlers of the package's stack wrote."""
+    """What the actions and handlers of the lane's stack wrote."""
     return Ledger(stack.client("dynamodb"))
 
 
 @pytest.fixture
 def pool(stack: Deployed, monkeypatch: pytest.MonkeyPatch) -> type[IdempotentWorkpool]:
-    """The Python client as an application has it: the stack's addresses are in its environment."""
+    """The Python client of an application that has the stack's addresses in its environment."""
     for name, value in stack.environment.items():
         monkeypatch.setenv(name, value)
     return IdempotentWorkpool
