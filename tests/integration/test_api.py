@@ -17,7 +17,7 @@ RUNNING = {"kind": "running", "claim": "c1", "lease": NOW + 1}
 
 @pytest.fixture(autouse=True)
 def deployed(world) -> None:
-    world.code("actions", "jobs", "from workpool import action\n@action\ndef work(c, a): pass\n")
+    world.deploy_jobs()
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 same in process and over HTTP."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,18 +10,16 @@ import pytest
 
 import workpool
 from handlers import api
+from tests.support.http_server import QuietHandler, serve
 from tests.support.invocations import context_with, http_event
+from tests.support.runs import SETTLED
 from workpool import IdempotentWorkpool, client
 from workpool._http import Http
 from workpool.core import clock
 from workpool.core.run import Payload, open_partition
 
 NOW = 1_790_000_000_000
-PARKED = {
-    "kind": "completed",
-    "result": "success",
-    "return_value": Payload("1"),
-    "on_complete": "jobs.done",
+PARKED = SETTLED | {
     "finished_at": NOW,
     "completion": "parked",
     "completion_claim": "c1",
@@ -34,10 +30,7 @@ PARKED = {
 
 @pytest.fixture(autouse=True)
 def deployed(world) -> None:
-    world.code("actions", "jobs", "from workpool import action\n@action\ndef work(c, a): pass\n")
-    world.code(
-        "completions", "jobs", "from workpool import completion\n@completion\ndef done(*a): pass\n"
-    )
+    world.deploy_jobs()
 
 
 def call(method: str, path: str, body: str | None = None) -> tuple[int, Any]:
@@ -215,7 +208,7 @@ def test_what_aws_refuses_of_these_is_told_without_details(
 # The client
 
 
-class Server(BaseHTTPRequestHandler):
+class Server(QuietHandler):
     """The API's function behind an address."""
 
     def do(self) -> None:
@@ -229,8 +222,6 @@ class Server(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PATCH = do
 
-    def log_message(self, *args: Any) -> None: ...
-
 
 @pytest.fixture(params=["in process", "over HTTP"])
 def pool(request, world, monkeypatch) -> Iterator[IdempotentWorkpool]:
@@ -238,15 +229,10 @@ def pool(request, world, monkeypatch) -> Iterator[IdempotentWorkpool]:
     if request.param == "in process":
         yield pool
         return
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("WORKPOOL_API_URL", f"http://127.0.0.1:{server.server_address[1]}")
-    pool.__dict__["_own_transport"] = Http(stack="Test")
-    yield pool
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(Server) as url:
+        monkeypatch.setenv("WORKPOOL_API_URL", url)
+        pool.__dict__["_own_transport"] = Http(stack="Test")
+        yield pool
 
 
 @pytest.mark.promise(

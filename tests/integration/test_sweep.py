@@ -8,19 +8,13 @@ import pytest
 
 from handlers import sweeper
 from tests.support.invocations import context_with
+from tests.support.runs import SETTLED
 from workpool.aws import open_runs, store
-from workpool.core.run import Payload
 from workpool.verbs import control, stats, sweep
 
 NOW = 1_790_000_000_000
 MINUTE = 60_000
 OVERDUE = 15 * MINUTE
-SETTLED = {
-    "kind": "completed",
-    "result": "success",
-    "return_value": Payload("1"),
-    "on_complete": "jobs.done",
-}
 
 
 def swept(overdue_ms: int = OVERDUE, remaining_ms: int = 240_000) -> dict[str, int]:

@@ -98,12 +98,18 @@ def forget() -> None:
 # What is deployed beside the library
 
 
-def write_source(source: Path, pools: dict[str, dict[str, Any]]) -> None:
+def write_source(source: Path, settings: dict[str, dict[str, Any]]) -> None:
     """The pools, and empty packages for user code."""
-    (source / "pools.json").write_text(json.dumps(pools))
+    write_pools(source, settings)
     for package in lookup.PACKAGES.values():
         (source / package).mkdir()
         (source / package / "__init__.py").touch()
+
+
+def write_pools(source: Path, settings: dict[str, dict[str, Any]]) -> None:
+    """The settings of each pool. The library reads them anew."""
+    (source / "pools.json").write_text(json.dumps(settings))
+    pools.pools.cache_clear()
 
 
 def write_action(source: Path, *, head: str = "def") -> None:

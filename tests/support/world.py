@@ -64,6 +64,9 @@ class World:
 
     now_ms: int = START_MS
     source: Path = field(default_factory=Path)
+    pools: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {name: {**settings} for name, settings in POOLS.items()}
+    )
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     most_calls: int = 2000
     lambdas: Lambda = field(default_factory=Lambda)
@@ -257,7 +260,17 @@ class World:
             if operation == "change_message_visibility"
         ]
 
-    # User code
+    # What is deployed
+
+    def redeploy(self, **settings: Any) -> None:
+        """Deploy again, with some settings of the default pool changed."""
+        self.pools["default"] |= settings
+        environment.write_pools(self.source, self.pools)
+
+    def deploy_jobs(self) -> None:
+        """Deploy the action jobs.work and the completion handler jobs.done, which nothing calls."""
+        environment.write_action(self.source)
+        environment.write_handler(self.source)
 
     def code(self, package: str, module: str, text: str) -> None:
         """Drop a module into functions/actions or functions/completions, as a user would."""
@@ -292,8 +305,8 @@ def aws() -> Iterator[set[str]]:
 
 @pytest.fixture
 def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
-    environment.write_source(tmp_path, POOLS)
     here = World(source=tmp_path)
+    environment.write_source(tmp_path, here.pools)
     environment.install(
         monkeypatch,
         tmp_path,
