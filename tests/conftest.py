@@ -29,6 +29,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+pytest.register_assert_rewrite("tests.support")  # Its assertions show their values, too.
 pytest_plugins = ["workpool.testing"]
 
 LANES = ("e2e", "outage", "chaos", "integration", "local", "synth", "model", "faults", "unit")

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.deployed import Deployed
-from tests.e2e.ledger import TABLE
-from tests.e2e.standing import Pools, standing
-from tests.e2e.standing import ledger as ledger
-from tests.e2e.standing import pool as pool
+from tests.support.deploy import Pools, deploy_stack
+from tests.support.deploy import ledger as ledger
+from tests.support.deploy import pool as pool
+from tests.support.deployed import Deployed
+from tests.support.ledger import TABLE
 
 POOLS: Pools = {
     "default": {"maxParallelism": 5, "actionTimeoutSeconds": 3, "tables": [TABLE]},
@@ -27,7 +27,7 @@ POOLS: Pools = {
 
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with standing(tmp_path_factory, POOLS) as stack:
+    with deploy_stack(tmp_path_factory, POOLS) as stack:
         yield stack
 
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.e2e.command import SCRIPT, Command
+from tests.support.command import SCRIPT, Command
 
 pytestmark = pytest.mark.e2e
 

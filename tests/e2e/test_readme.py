@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from local.tables import ORDERS, create_example_table
-from tests.e2e import readme
-from tests.e2e.command import SCRIPT
+from tests.support import readme
+from tests.support.command import SCRIPT
 
 pytestmark = pytest.mark.e2e
 

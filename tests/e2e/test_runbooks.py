@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import SCRIPT, Command
+from tests.support import aws_cli
+from tests.support.command import SCRIPT, Command
 from workpool import IdempotentWorkpool
 
 pytestmark = pytest.mark.e2e
 
-HERE = Path(__file__).parent
-RUNBOOKS = (HERE.parents[1] / "docs" / "runbooks.md").read_text()
+CHECKOUT = Path(__file__).parents[2]
+RUNBOOKS = (CHECKOUT / "docs" / "runbooks.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", RUNBOOKS, re.DOTALL | re.MULTILINE)
 
 
@@ -22,7 +23,7 @@ def commands(tmp_path_factory):
     """A directory with `workpool` and `aws`."""
     directory = tmp_path_factory.mktemp("bin")
     (directory / "workpool").symlink_to(SCRIPT)
-    (directory / "aws").write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "aws.py"} "$@"\n')
+    (directory / "aws").write_text(f'#!/bin/sh\nexec {sys.executable} {aws_cli.__file__} "$@"\n')
     (directory / "aws").chmod(0o755)
     return directory
 
@@ -61,8 +62,8 @@ def test_every_command_of_the_runbooks_is_in_a_block_that_is_run():
 
 
 def test_every_event_that_is_looked_for_is_one_that_is_logged():
-    library = HERE.parents[1] / "functions" / "workpool"
-    source = "".join(path.read_text() for path in library.glob("*.py"))
+    library = CHECKOUT / "functions" / "workpool"
+    source = "".join(path.read_text() for path in library.rglob("*.py"))
     events = set(re.findall(r'\$\.event = "([a-z-]+)"', RUNBOOKS))
     assert len(events) == 4
     for event in events:

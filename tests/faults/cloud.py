@@ -1,49 +1,42 @@
-"""What stands between the functions, so that a fault can be caused anywhere and a run carried to
-its end: the stream, queues that hide and redeliver, timers, the bus, the dead-letter queues.
+"""What is between the functions: the stream, queues that hide and redeliver, timers, the bus, the
+dead-letter queues. So a fault can be caused anywhere, and a run carried to its end.
 
 The tables are moto's; the rest is in memory, on the world's clock. It notes every version of an
-item and every call of user code, and tells in the end which invariant was broken.
+item and every call of user code, and says in the end which invariant was broken.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from itertools import count, pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.dynamo_type import DynamoType
 
-from handlers import completion, consumer, dead_letters, relay, relay_retry, sweeper
-from tests.integration.conftest import ACCOUNT, Died
-from tests.model.cloud import Bus, Queues, Sent, Steps
+from handlers import relay, sweeper
+from tests.support.environment import ACCOUNT, REGION
+from tests.support.failures import Call, Died, Intercepted, refusal
+from tests.support.invocations import (
+    FIRST_SEQUENCE,
+    context_until,
+    handed_back,
+    queue_event,
+    stream_record,
+)
+from tests.support.mappings import (
+    COMPLETIONS,
+    DEAD_LETTERS,
+    MOST_RECEIVES,
+    READERS,
+    SECONDS,
+)
+from tests.support.services import Bus, Queues, Sent, Steps
 from workpool.aws import pools
 from workpool.core import clock
 from workpool.core.run import Item, Run
 from workpool.errors import UnknownShape
 from workpool.verbs import submit
-
-WORK, LETTERS, PARKED = "Test-default-work", "Test-default-dead-letters", "Test-default-parked"
-COMPLETIONS, COMPLETION_LETTERS = "Test-completions", "Test-dead-letters-completions"
-RETRY, RETRY_LETTERS = "Test-relay-retry", "Test-dead-letters-relay-retry"
-RECEIVES = {WORK: (1000, LETTERS), COMPLETIONS: (100, COMPLETION_LETTERS)}
-RECEIVES |= {RETRY: (100, RETRY_LETTERS)}
-"""After how many receives a message moves where, as deployed."""
-
-READERS: dict[str, tuple[str, int, Any]] = {
-    WORK: ("consumer", 70, consumer.handler),
-    COMPLETIONS: ("completion", 60, completion.handler),
-    RETRY: ("relay-retry", 60, relay_retry.handler),
-    LETTERS: ("dead-letters", 60, dead_letters.handler),
-    COMPLETION_LETTERS: ("dead-letters", 60, dead_letters.handler),
-    RETRY_LETTERS: ("dead-letters", 60, dead_letters.handler),
-}
-"""By queue: its function's name, its seconds, its handler."""
-
-HIDDEN_SECONDS = 30
-"""More than its function's time, a message stays hidden."""
 
 MOST_STEPS = 3000
 HOUR = 3600
@@ -82,18 +75,18 @@ class Cloud:
         self._early: list[str] = []
         self._function = ""
         self._dynamodb = world.client("dynamodb")
-        tables = _Tables(self, self._dynamodb)
+        self._sequence = count(FIRST_SEQUENCE)
         services = {
-            "dynamodb": tables,
-            "sqs": _Service(self, self.queues),
-            "stepfunctions": _Service(self, self.steps),
-            "events": _Service(self, self.bus),
+            "dynamodb": Intercepted(self._dynamodb, self._called_on_tables),
+            "sqs": Intercepted(self.queues, self._called),
+            "stepfunctions": Intercepted(self.steps, self._called),
+            "events": Intercepted(self.bus, self._called),
         }
         moto = world.client
 
         def client(service: str) -> Any:
             if service == "s3" and service not in services:  # Most tests need none.
-                services[service] = _Service(self, moto(service))
+                services[service] = Intercepted(moto(service), self._called)
             return services[service]
 
         world.client = client
@@ -106,7 +99,7 @@ class Cloud:
     def submit(self, **options: Any) -> str:
         """Submit a run of the action with the completion handler. Answers its key."""
         request = {"action": "jobs.work", "options": {"onComplete": "jobs.done", **options}}
-        answer = self._invoke("submit", 30, lambda event, _: submit.submit(event), request)
+        answer = self._invoke("submit", lambda event, _: submit.submit(event), request)
         return f"default#{answer['runId']}"
 
     def put(self, **fields: Any) -> Run:
@@ -228,38 +221,27 @@ class Cloud:
     def relay(self) -> None:
         """A batch of the stream; it comes again if the function fails."""
         batch = list(self.stream)
-        self._invoke("relay", 60, relay.handler, {"Records": [_record(*it) for it in batch]})
+        records = [stream_record(*it, sequence=next(self._sequence)) for it in batch]
+        self._invoke("relay", relay.handler, {"Records": records})
         del self.stream[: len(batch)]
 
     def deliver(self, queue: str, sent: Sent | None = None) -> bool:
         """A message to the function that reads the queue. Whether it was acknowledged."""
-        name, seconds, handler = READERS[queue]
+        function, handler = READERS[queue]
         if sent is None:
             sent = self.queues.visible(queue)[0]
-        most, letters = RECEIVES.get(queue, (0, ""))
-        if letters and sent.receives >= most:
+        if queue in DEAD_LETTERS and sent.receives >= MOST_RECEIVES[queue]:
             del self.queues.on(queue)[sent.number]
-            self.queues.put(letters, sent.body)
+            self.queues.put(DEAD_LETTERS[queue], sent.body)
             return False
-        sent.receives += 1
-        sent.visible_at = self.world.now_ms + (seconds + HIDDEN_SECONDS) * 1000
-        if name in self.down:
+        self.queues.receive(sent, seconds=SECONDS[function])
+        if function in self.down:
             return False
-        event = {
-            "Records": [
-                {
-                    "messageId": str(sent.number),
-                    "receiptHandle": str(sent.number),
-                    "body": sent.body,
-                    "eventSourceARN": f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue}",
-                }
-            ]
-        }
         try:
-            answer = self._invoke(name, seconds, handler, event)
+            answer = self._invoke(function, handler, queue_event(queue, [sent.received()]))
         except Died:
             return False
-        if answer["batchItemFailures"]:
+        if handed_back(answer):
             return False
         self.queues.on(queue).pop(sent.number, None)
         return True
@@ -267,7 +249,7 @@ class Cloud:
     def sweep(self, overdue_seconds: int = 900) -> int:
         """How many hints it repeated."""
         event = {"overdueSeconds": overdue_seconds}
-        return sum(self._invoke("sweeper", 240, sweeper.handler, event).values())
+        return sum(self._invoke("sweeper", sweeper.handler, event).values())
 
     def sweep_until_rest(self, *, hours: int = 24) -> None:
         """Rest, and sweep every five minutes, for some hours."""
@@ -293,7 +275,7 @@ class Cloud:
 
     def changed(self, key: str) -> None:
         """The run's item may be another: note it, and tell the stream."""
-        table = dynamodb_backends[ACCOUNT]["us-east-1"].tables["runs"]
+        table = dynamodb_backends[ACCOUNT][REGION].tables["runs"]
         standing = table.items.get(DynamoType({"S": key}))
         if standing is None:  # The write was refused.
             return
@@ -317,11 +299,9 @@ class Cloud:
     def _send_attempt(self, pool: str, body: str) -> None:
         self.queues.put(f"Test-{pool}-work", body)
 
-    def _invoke(self, function: str, seconds: int, handler: Any, event: Any) -> Any:
-        deadline = self.world.now_ms + seconds * 1000
-        context = SimpleNamespace(
-            get_remaining_time_in_millis=lambda: max(0, deadline - self.world.now_ms)
-        )
+    def _invoke(self, function: str, handler: Any, event: Any) -> Any:
+        deadline_ms = self.world.now_ms + SECONDS[function] * 1000
+        context = context_until(deadline_ms, lambda: self.world.now_ms)
         caller, self._function = self._function, function
         try:
             return handler(event, context)
@@ -330,6 +310,25 @@ class Cloud:
 
     def _clock(self) -> int:
         return int(self.world.now_ms + self.skew_seconds.get(self._function, 0) * 1000)
+
+    # The library's clients
+
+    def _called(self, operation: str, call: Call, parameters: dict[str, Any]) -> Any:
+        """A call that a function makes is refused while its operation is away."""
+        if self._function and operation in self.away:
+            raise refusal(self.away[operation], operation)
+        return call(**parameters)
+
+    def _called_on_tables(self, operation: str, call: Call, parameters: dict[str, Any]) -> Any:
+        """The same, and the stream sees each write that changes a run."""
+        entries = [next(iter(it.values())) for it in parameters.get("TransactItems", [])]
+        try:
+            return self._called(operation, call, parameters)
+        finally:
+            for entry in [parameters, *entries]:
+                key = entry.get("Item", entry.get("Key", {})).get("run")
+                if key is not None and operation != "get_item":
+                    self.changed(key["S"])
 
     # User code
 
@@ -355,60 +354,3 @@ class Cloud:
             "ExpressionAttributeValues": {":one": {"N": "1"}},
         }
         return [{"Update": update}]
-
-
-class _Service:
-    """A client whose operations may be refused for a while."""
-
-    def __init__(self, cloud: Cloud, client: Any) -> None:
-        self._cloud = cloud
-        self._client = client
-
-    def __getattr__(self, operation: str) -> Any:
-        call = getattr(self._client, operation)
-
-        def met(**parameters: Any) -> Any:
-            if self._cloud._function and operation in self._cloud.away:
-                error = {"Code": self._cloud.away[operation], "Message": "refused by the test"}
-                raise ClientError({"Error": error}, operation)
-            return call(**parameters)
-
-        return met
-
-
-class _Tables(_Service):
-    """The tables' client: each write that changes a run is seen by the stream."""
-
-    def get_paginator(self, operation: str) -> Any:
-        """Each of its pages is a call like any other."""
-        paginator = self._client.get_paginator(operation)
-        paginator._method = getattr(self, operation)
-        return paginator
-
-    def __getattr__(self, operation: str) -> Any:
-        call = super().__getattr__(operation)
-
-        def seen(**parameters: Any) -> Any:
-            entries = [next(iter(it.values())) for it in parameters.get("TransactItems", [])]
-            try:
-                return call(**parameters)
-            finally:
-                for entry in [parameters, *entries]:
-                    key = entry.get("Item", entry.get("Key", {})).get("run")
-                    if key is not None and operation != "get_item":
-                        self._cloud.changed(key["S"])
-
-        return seen
-
-
-_SEQUENCE = count(10**20)
-
-
-def _record(old: Item | None, new: Item | None) -> dict[str, Any]:
-    item = new or old
-    assert item is not None
-    images = {"OldImage": old, "NewImage": new}
-    name = "REMOVE" if new is None else "INSERT" if old is None else "MODIFY"
-    kept = {image: it for image, it in images.items() if it is not None}
-    place = {"SequenceNumber": str(next(_SEQUENCE)), "ApproximateCreationDateTime": 1_790_000_000}
-    return {"eventName": name, "dynamodb": {"Keys": {"run": item["run"]}, **kept, **place}}

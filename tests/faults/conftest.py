@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.faults.cloud import Cloud
-from tests.integration.conftest import aws, lambda_context, logged, message, no_jitter, world
+from tests.support.world import aws, lambda_context, logged, message, no_jitter, world
 from workpool.aws import counters
 
 __all__ = ["aws", "cloud", "lambda_context", "logged", "message", "no_jitter", "world"]

@@ -10,7 +10,9 @@ import pytest
 
 from handlers import api
 from handlers import submit as submit_handler
-from tests.faults.cloud import WORK, Cloud
+from tests.faults.cloud import Cloud
+from tests.support.invocations import http_event
+from tests.support.mappings import WORK
 from workpool.aws.payloads import RESULT_BYTES
 from workpool.core.message import Message
 from workpool.core.request import MAX_ITEM_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, MAX_RESULT_BYTES
@@ -429,19 +431,7 @@ def test_fault_29_a_body_that_is_no_json_is_a_400(cloud: Cloud, world: Any) -> N
 
 
 def posted(pool: str, body: str, *, base64: bool = False) -> tuple[int, Any]:
-    event = {
-        "version": "2.0",
-        "routeKey": "POST /pools/{pool}/runs",
-        "rawPath": f"/pools/{pool}/runs",
-        "rawQueryString": "",
-        "headers": {"content-type": "application/json"},
-        "requestContext": {
-            "http": {"method": "POST", "path": f"/pools/{pool}/runs"},
-            "stage": "$default",
-        },
-        "body": body,
-        "isBase64Encoded": base64,
-    }
+    event = http_event("POST", f"/pools/{pool}/runs", body, is_base64=base64)
     answer = api.handler(event, None)
     return answer["statusCode"], json.loads(answer["body"])
 

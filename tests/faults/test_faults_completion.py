@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.cloud import COMPLETION_LETTERS, COMPLETIONS, Cloud
+from tests.faults.cloud import Cloud
+from tests.support.mappings import COMPLETION_LETTERS, COMPLETIONS
 from workpool.verbs import complete
 from workpool.verbs.status import status
 

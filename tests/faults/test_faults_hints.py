@@ -6,15 +6,8 @@ from typing import Any
 import pytest
 
 from handlers import relay
-from tests.faults.cloud import (
-    COMPLETION_LETTERS,
-    COMPLETIONS,
-    LETTERS,
-    PARKED,
-    RETRY,
-    WORK,
-    Cloud,
-)
+from tests.faults.cloud import Cloud
+from tests.support.mappings import COMPLETION_LETTERS, COMPLETIONS, LETTERS, PARKED, RETRY, WORK
 from workpool.aws import open_runs
 from workpool.core.message import Message
 from workpool.verbs import sweep

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from handlers import relay
-from tests.faults.cloud import COMPLETIONS, PARKED, RETRY, WORK, Cloud
-from tests.model.cloud import Execution
+from tests.faults.cloud import Cloud
+from tests.support.mappings import COMPLETIONS, PARKED, RETRY, WORK
+from tests.support.services import Execution
 from workpool.aws import bus, queues, retrier
 from workpool.core.clock import from_timestamp
 from workpool.core.message import Message, read

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.cloud import WORK, Cloud
+from tests.faults.cloud import Cloud
+from tests.support.mappings import WORK
 
 
 @pytest.mark.parametrize("code", ["ProvisionedThroughputExceededException", "ValidationException"])

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.cloud import LETTERS, WORK, Cloud
+from tests.faults.cloud import Cloud
+from tests.support.mappings import LETTERS, WORK
 from workpool.core.message import Message
 from workpool.verbs.attempt import LOST, attempt
 

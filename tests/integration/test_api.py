@@ -8,55 +8,16 @@ from urllib.parse import quote
 import pytest
 
 from handlers import api
+from tests.support.invocations import http_event
 from workpool.core.run import Payload
 
 NOW = 1_790_000_000_000
 RUNNING = {"kind": "running", "claim": "c1", "lease": NOW + 1}
 
 
-def event(
-    method: str, path: str, body: str | None = None, *, is_base64: bool = False, route: str = ""
-) -> dict[str, Any]:
-    """An event of payload format 2.0, as an HTTP API with IAM authorization sends it."""
-    return {
-        "version": "2.0",
-        "routeKey": route or f"{method} {path}",
-        "rawPath": path,
-        "rawQueryString": "",
-        "headers": {
-            "accept": "*/*",
-            "content-type": "application/json",
-            "host": "a1b2c3.execute-api.us-east-1.amazonaws.com",
-            "x-amz-date": "20260921T141320Z",
-            "x-forwarded-proto": "https",
-        },
-        "pathParameters": {"pool": "default"},
-        "requestContext": {
-            "accountId": "123456789012",
-            "apiId": "a1b2c3",
-            "authorizer": {"iam": {"userArn": "arn:aws:iam::123456789012:user/caller"}},
-            "domainName": "a1b2c3.execute-api.us-east-1.amazonaws.com",
-            "http": {
-                "method": method,
-                "path": path,
-                "protocol": "HTTP/1.1",
-                "sourceIp": "192.0.2.1",
-                "userAgent": "test",
-            },
-            "requestId": "JKJaXmPLvHcESHA=",
-            "routeKey": route or f"{method} {path}",
-            "stage": "$default",
-            "time": "21/Sep/2026:14:13:20 +0000",
-            "timeEpoch": NOW,
-        },
-        **({} if body is None else {"body": body}),
-        "isBase64Encoded": is_base64,
-    }
-
-
 @pytest.fixture(autouse=True)
 def deployed(world) -> None:
-    world.code("actions", "jobs", "from workpool import action\n@action\ndef work(c, a): pass\n")
+    world.deploy_jobs()
 
 
 @pytest.fixture
@@ -64,7 +25,7 @@ def call(lambda_context):
     """The status and the JSON of an answer."""
 
     def of(*given: Any, **more: Any) -> tuple[int, Any]:
-        answer = api.handler(event(*given, **more), lambda_context())
+        answer = api.handler(http_event(*given, **more), lambda_context())
         headers = {name.lower(): value for name, value in (answer.get("headers") or {}).items()}
         several = answer.get("multiValueHeaders") or {}
         content_type = headers.get("content-type") or several["Content-Type"][0]

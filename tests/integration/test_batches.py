@@ -20,7 +20,7 @@ WORK = {"action": "jobs.work"}
 
 @pytest.fixture(autouse=True)
 def deployed(world, monkeypatch) -> None:
-    world.code("actions", "jobs", "from workpool import action\n@action\ndef work(c, a): pass\n")
+    world.deploy_jobs()
     monkeypatch.setattr("time.sleep", lambda seconds: None)
 
 

@@ -56,7 +56,7 @@ def running(world: Any, **fields: Any) -> Run:
 
 @pytest.mark.promise("Cases of the original and its successor", "A new run is enqueued")
 def test_new_run_pends(world) -> None:
-    world.code("actions", "jobs", "from workpool import action\n@action\ndef work(c, a): pass\n")
+    world.deploy_jobs()
     run_id = submit({"action": "jobs.work"})["runId"]
     assert status("default", run_id)["kind"] == "enqueued"
     assert [run_id for _, run_id in open_runs.open_keys("default", limit=9)] == [run_id]

@@ -2,10 +2,8 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,11 @@ import boto3
 import pytest
 
 import workpool
+from tests.support.http_server import QuietHandler, serve
 from workpool import IdempotentWorkpool, RunStatus, lookup
 from workpool.verbs.attempt import attempt
 
 NOW = 1_790_000_000_000
-ACTION = "from workpool import action\n@action\ndef work(ctx, args): return args\n"
-COMPLETION = "from workpool import completion\n@completion\ndef done(ctx, c, r): pass\n"
 
 
 # Inside a function of the stack
@@ -26,8 +23,7 @@ COMPLETION = "from workpool import completion\n@completion\ndef done(ctx, c, r):
 
 @pytest.fixture
 def inside(world) -> IdempotentWorkpool:
-    world.code("actions", "jobs", ACTION)
-    world.code("completions", "jobs", COMPLETION)
+    world.deploy_jobs()
     return IdempotentWorkpool("default")
 
 
@@ -214,7 +210,7 @@ class Api:
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     here = Api()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             here.asked.append((self.command, self.path, json.loads(body) if body else None))
@@ -228,17 +224,10 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
         do_GET = do_POST = do
 
-        def log_message(self, *args: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("WORKPOOL_API_URL", f"http://127.0.0.1:{server.server_address[1]}/")
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    yield here
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(Handler) as url:
+        monkeypatch.setenv("WORKPOOL_API_URL", f"{url}/")
+        yield here
 
 
 STATUS = {"runId": "r1", "pool": "default", "action": "a.b", "kind": "enqueued", "enqueuedAt": NOW}

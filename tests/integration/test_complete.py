@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from handlers import completion
+from tests.support.invocations import bodies_handed_back
 from workpool.aws import store
 from workpool.core.run import Payload, Run
 from workpool.verbs.complete import MAX_TRIES, complete, retry_in
@@ -426,11 +427,8 @@ def test_a_mark_whose_answer_is_lost_counts_once(world, ended, writes: list[Any]
 def handled(world, context: Any, *keys: str) -> list[str]:
     """The keys of the runs whose events go back."""
     event = world.deliver("completions", *(f'{{"v": 1, "run": "{key}"}}' for key in keys))
-    failed = {
-        it["itemIdentifier"] for it in completion.handler(event, context)["batchItemFailures"]
-    }
-    bodies = {it["messageId"]: it["body"] for it in event["Records"]}
-    return [key for key in keys for it in failed if f'"{key}"' in bodies[it]]
+    back = bodies_handed_back(event, completion.handler(event, context))
+    return [key for key in keys for body in back if f'"{key}"' in body]
 
 
 def test_a_batch_of_events_has_its_handlers_called(world, ended, lambda_context) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from handlers import consumer
+from tests.support.invocations import bodies_handed_back
 
 NOW = 1_790_000_000_000
 KEY = "default#r1"
@@ -11,10 +12,8 @@ KEY = "default#r1"
 def consumed(world, context, *bodies: str) -> tuple[list[str], list[str]]:
     """The bodies of the messages that were received, and of those that go back."""
     event = world.deliver("default-work", *bodies)
-    failed = consumer.handler(event, context)["batchItemFailures"]
-    back = {it["itemIdentifier"] for it in failed}
-    records = event["Records"]
-    return [it["body"] for it in records], [it["body"] for it in records if it["messageId"] in back]
+    back = bodies_handed_back(event, consumer.handler(event, context))
+    return [it["body"] for it in event["Records"]], back
 
 
 def test_a_message_whose_attempt_ended_is_acknowledged(world, message, lambda_context) -> None:

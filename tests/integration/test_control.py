@@ -1,6 +1,5 @@
 """Operate a pool: pause, resume, scale, cancel all; what a deploy changes, a sweep repairs."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +13,6 @@ from workpool.core.run import Run, open_partition
 from workpool.verbs import cancel, control
 
 NOW = 1_790_000_000_000
-
-
-def deploy(world: Any, **changes: Any) -> None:
-    """The pools of a new deployment, as its functions see them."""
-    path = pools.POOLS_FILE
-    deployed = json.loads(path.read_text())
-    deployed["default"] |= changes
-    path.write_text(json.dumps(deployed))
-    pools.pools.cache_clear()
 
 
 def made(world: Any) -> list[str]:
@@ -103,7 +93,7 @@ def test_both_are_changed_in_one_request(world) -> None:
     "Operate a pool", "With `reservedConcurrency: false`, only the mapping is changed"
 )
 def test_without_reserved_concurrency_the_mapping_alone_is_changed(world) -> None:
-    deploy(world, reservedConcurrency=False)
+    world.redeploy(reservedConcurrency=False)
     del world.lambdas.reserved["Test-default-consumer"]
     control.change("default", {"maxParallelism": 20})
     assert world.lambdas.limits() == (None, "Enabled", 20)
@@ -167,9 +157,9 @@ def test_given_up_messages_are_counted(world) -> None:
 )
 def test_a_changed_value_of_cdk_json_wins_and_an_unchanged_one_leaves(world) -> None:
     control.change("default", {"maxParallelism": 20})
-    deploy(world, retentionSeconds=60)
+    world.redeploy(retentionSeconds=60)
     assert control.list_pools()["pools"][0]["maxParallelism"] == 20
-    deploy(world, maxParallelism=15)
+    world.redeploy(maxParallelism=15)
     assert control.list_pools()["pools"][0]["maxParallelism"] == 15
 
 
@@ -178,7 +168,7 @@ def test_a_changed_value_of_cdk_json_wins_and_an_unchanged_one_leaves(world) -> 
 )
 def test_a_pause_outlives_a_deploy(world, sweep) -> None:
     control.change("default", {"paused": True})
-    deploy(world, maxParallelism=15)
+    world.redeploy(maxParallelism=15)
     world.lambdas.deploy("Test-default-consumer", 15)
     sweep()
     assert world.lambdas.limits() == (0, "Disabled", 15)

@@ -6,19 +6,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.runs import SETTLED
 from workpool import errors
 from workpool.aws import store
-from workpool.core.run import Payload, Run, open_partition
+from workpool.core.run import Run, open_partition
 from workpool.verbs import listing
 from workpool.verbs.listing import list_runs
 
 NOW = 1_790_000_000_000
-SETTLED = {
-    "kind": "completed",
-    "result": "success",
-    "return_value": Payload("1"),
-    "on_complete": "jobs.done",
-}
 
 
 def listed(**given: Any) -> tuple[list[str], str | None]:

@@ -2,11 +2,9 @@
 
 import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,6 +13,7 @@ import pytest
 import workpool
 from handlers import relay as relay_handler
 from handlers import sweeper as sweeper_handler
+from tests.support.http_server import QuietHandler, serve
 from workpool import IdempotentWorkpool
 from workpool.aws import payloads, store
 from workpool.aws.clients import client
@@ -252,7 +251,7 @@ def bucket(world, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Serves the objects where their URLs lead; the paths that were asked for."""
     asked_for: list[str] = []
 
-    class Bucket(BaseHTTPRequestHandler):
+    class Bucket(QuietHandler):
         def do_GET(self) -> None:
             asked_for.append(self.path)
             held = world.objects().get(self.path.lstrip("/"))
@@ -260,20 +259,10 @@ def bucket(world, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             self.end_headers()
             self.wfile.write((held or "<Error/>").encode())
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    monkeypatch.setattr(
-        payloads, "url", lambda name: f"http://127.0.0.1:{server.server_port}/{name}"
-    )
     monkeypatch.setattr(clock, "sleep", lambda seconds: None)
-    yield asked_for
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve(Bucket) as url:
+        monkeypatch.setattr(payloads, "url", lambda name: f"{url}/{name}")
+        yield asked_for
 
 
 @pytest.mark.promise("Large payloads", "The client follows the URL of a large return value")

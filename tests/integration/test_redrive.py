@@ -6,20 +6,15 @@ from typing import Any
 import pytest
 
 from handlers import sweeper
+from tests.support.runs import SETTLED
 from workpool import errors
 from workpool.aws import open_runs
-from workpool.core.run import Payload, Run, open_partition
+from workpool.core.run import Run, open_partition
 from workpool.verbs.complete import MAX_TRIES, complete
 from workpool.verbs.redrive import redrive
 
 NOW = 1_790_000_000_000
-SETTLED = {
-    "kind": "completed",
-    "result": "success",
-    "return_value": Payload("1"),
-    "on_complete": "jobs.done",
-    "finished_at": NOW,
-}
+FINISHED = SETTLED | {"finished_at": NOW}
 
 
 @pytest.fixture
@@ -34,7 +29,7 @@ def parked(world) -> Callable[..., Run]:
             "completion_error": "no luck",
             "open": open_partition("default", run_id, parked=True),
         }
-        run: Run = world.put(world.a_run(run_id=run_id, **(SETTLED | first | fields)))
+        run: Run = world.put(world.a_run(run_id=run_id, **(FINISHED | first | fields)))
         return run
 
     return of
@@ -70,8 +65,8 @@ def test_one_that_is_named_twice_is_redriven_once(world, parked) -> None:
     "state",
     [
         {"kind": "enqueued"},
-        SETTLED | {"completion": "pending"},
-        SETTLED | {"completion": "done"},
+        FINISHED | {"completion": "pending"},
+        FINISHED | {"completion": "done"},
         {"kind": "completed", "result": "failed"},
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from handlers import relay, relay_retry
+from tests.support.invocations import bodies_handed_back
 from workpool.core.run import Run
 
 NOW = 1_790_000_000_000
@@ -293,9 +294,7 @@ def test_the_relay_writes_one_line_about_its_batch(world, logged) -> None:
 def looked_at(world, *bodies: str) -> list[str]:
     """The bodies that went back."""
     event = world.deliver("relay-retry", *bodies)
-    failed = relay_retry.handler(event, None)["batchItemFailures"]
-    back = {it["itemIdentifier"] for it in failed}
-    return [it["body"] for it in event["Records"] if it["messageId"] in back]
+    return bodies_handed_back(event, relay_retry.handler(event, None))
 
 
 def test_a_run_in_the_retry_queue_gets_its_hint(world) -> None:

@@ -8,7 +8,6 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from workpool import errors
-from workpool.aws import pools
 from workpool.core.run import Run
 from workpool.verbs.attempt import attempt
 from workpool.verbs.submit import submit
@@ -27,10 +26,7 @@ class MyNonRetryableError(Exception):
 @pytest.fixture(autouse=True)
 def listed(world) -> None:
     """The pool may invoke one function."""
-    deployed = json.loads(pools.POOLS_FILE.read_text())
-    deployed["default"]["lambdaActions"] = ["charge", "my-function"]
-    pools.POOLS_FILE.write_text(json.dumps(deployed))
-    pools.pools.cache_clear()
+    world.redeploy(lambdaActions=["charge", "my-function"])
 
 
 @pytest.fixture

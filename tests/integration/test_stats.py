@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from handlers import relay as function
 from handlers import stats as publisher
 from handlers import sweeper
+from tests.support.invocations import FIRST_SEQUENCE, stream_record
 from workpool.aws import counters, logs, pools
 from workpool.aws.counters import count
 from workpool.aws.environment import environment
@@ -290,15 +291,15 @@ def test_counters_are_forgotten_but_for_the_pending(world) -> None:
 
 def stream(world: Any, its: Iterable[tuple[Run | None, Run | None]], first: int) -> list[Any]:
     """Records of the table's stream, one after the other, made now."""
-    records = []
-    for number, (old, new) in enumerate(its):
-        (record,) = world.change(old, new)["Records"]
-        record["dynamodb"] |= {
-            "SequenceNumber": str(10**20 + first + number),
-            "ApproximateCreationDateTime": world.now_ms / 1000,
-        }
-        records.append(record)
-    return records
+    return [
+        stream_record(
+            old and old.to_item(),
+            new and new.to_item(),
+            sequence=FIRST_SEQUENCE + first + number,
+            at_ms=world.now_ms,
+        )
+        for number, (old, new) in enumerate(its)
+    ]
 
 
 def test_hints_go_first_and_a_death_before_the_counters_repeats_both(world, lambda_context) -> None:

@@ -12,14 +12,11 @@ from workpool import errors
 from workpool.verbs.submit import submit
 
 NOW = 1_790_000_000_000
-ACTION = "from workpool import action\n@action\ndef work(ctx, args): pass\n"
-COMPLETION = "from workpool import completion\n@completion\ndef done(ctx, c, r): pass\n"
 
 
 @pytest.fixture(autouse=True)
 def deployed(world) -> None:
-    world.code("actions", "jobs", ACTION)
-    world.code("completions", "jobs", COMPLETION)
+    world.deploy_jobs()
 
 
 def keyed(key: str = "o1", **request: Any) -> dict[str, Any]:
@@ -221,5 +218,9 @@ def test_of_twenty_at_once_exactly_one_creates_the_run(world) -> None:
 
 
 def test_a_module_that_raises_when_imported_does_not_fail_the_submit(world) -> None:
-    world.code("actions", "broken", "raise OSError('no key')\n" + ACTION)
+    world.code(
+        "actions",
+        "broken",
+        "raise OSError('no key')\nfrom workpool import action\n@action\ndef work(c, a): pass\n",
+    )
     assert "runId" in submit({"action": "broken.work"})

@@ -2,25 +2,19 @@
 
 import json
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from handlers import sweeper
+from tests.support.invocations import context_with
+from tests.support.runs import SETTLED
 from workpool.aws import open_runs, store
-from workpool.core.run import Payload
 from workpool.verbs import control, stats, sweep
 
 NOW = 1_790_000_000_000
 MINUTE = 60_000
 OVERDUE = 15 * MINUTE
-SETTLED = {
-    "kind": "completed",
-    "result": "success",
-    "return_value": Payload("1"),
-    "on_complete": "jobs.done",
-}
 
 
 def swept(overdue_ms: int = OVERDUE, remaining_ms: int = 240_000) -> dict[str, int]:
@@ -159,7 +153,7 @@ def test_the_schedules_event_says_what_is_overdue_and_each_pools_count_is_a_metr
 ) -> None:
     world.put(world.a_run())
     world.tick(2)
-    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
+    context = context_with(240_000)
     assert sweeper.handler({"overdueSeconds": 900}, context) == {}
     assert sweeper.handler({"overdueSeconds": 1}, context) == {"default": 1}
     metrics = [line for line in logged() if "_aws" in line and "HintsRepeated" in line]
@@ -183,7 +177,7 @@ def test_a_whole_walk_tells_how_long_the_oldest_run_has_been_due(
     world.put(world.a_run(run_id="r2", due=NOW - 2 * MINUTE))
     world.put(world.a_run(run_id="r3", kind="running", claim="c", lease=NOW, due=NOW - 9 * MINUTE))
     world.put(world.a_run(run_id="r4", pool="other", open="other#1", due=NOW - MINUTE))
-    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 240_000)
+    context = context_with(240_000)
 
     def told() -> list[Any]:
         lines = [it for it in logged() if "_aws" in it]

@@ -1,14 +1,10 @@
 """Tracing: the header of the submit stands on the item and goes along with every hint."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
-from workpool.aws import pools
-
 HEADER = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
-ACTION = "from workpool import action\n@action\ndef work(ctx, args): return args\n"
 
 
 @pytest.fixture
@@ -17,13 +13,9 @@ def submitted(world, monkeypatch):
     from workpool.verbs.submit import submit
 
     def submit_it(*, tracing: bool, **options):
-        deployed = json.loads(pools.POOLS_FILE.read_text())
         if tracing:
-            deployed["default"]["tracing"] = True
-        pools.POOLS_FILE.write_text(json.dumps(deployed))
-        pools.pools.cache_clear()
-        world.code("actions", "jobs", ACTION)
-        world.code("completions", "jobs", ACTION.replace("action", "completion"))
+            world.redeploy(tracing=True)
+        world.deploy_jobs()
         monkeypatch.setenv("_X_AMZN_TRACE_ID", f"{HEADER};Lineage=1:a87bd80c:0")
         answer = submit({"action": "jobs.work", "options": options})
         return world.run(f"default#{answer['runId']}")
@@ -43,7 +35,7 @@ def sent(world, operation):
 def test_the_header_goes_with_the_message_the_execution_and_the_event(world, submitted) -> None:
     from handlers import relay
 
-    run = submitted(tracing=True, onComplete="jobs.work")
+    run = submitted(tracing=True, onComplete="jobs.done")
     assert run.trace == HEADER
     relay.handler(world.change(None, run), None)
     (entry,) = sent(world, "send_message_batch")["Entries"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ReadTimeoutError
 
-from tests.model.cloud import refusal
+from tests.support.failures import Died, refusal
 
 PAUSE = "stands still before it"
 DIE_BEFORE = "dies before it"
@@ -29,10 +29,6 @@ NEVER_ENDS = 300
 
 Plan = dict[int, str]
 """The faults to meet, by point: 1 is the first."""
-
-
-class Died(BaseException):
-    """The process ended here; nothing in it runs on."""
 
 
 class Process:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
-from botocore.exceptions import ClientError
+from tests.support.failures import refusal
 
 Item = dict[str, dict[str, Any]]
 Key = tuple[str, ...]
@@ -93,9 +93,9 @@ class Tables:
                 _reason(it, self._standing(it)) if no else {"Code": "None"}
                 for (_, it), no in zip(requests, refused, strict=True)
             ]
-            error = {"Code": "TransactionCanceledException", "Message": "Transaction cancelled"}
-            answer = {"Error": error, "CancellationReasons": reasons}
-            raise ClientError(answer, "TransactWriteItems")  # type: ignore[arg-type]
+            raise refusal(
+                "TransactionCanceledException", "TransactWriteItems", CancellationReasons=reasons
+            )
         for name, it in requests:
             self._apply(f"{name}Item", it)
         self._committed[ClientRequestToken] = None
@@ -107,9 +107,8 @@ class Tables:
 
     def _write(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
         if not self._holds(request):
-            code = "ConditionalCheckFailedException"
-            answer = _reason(request, self._standing(request)) | {"Error": {"Code": code}}
-            raise ClientError(answer, operation)  # type: ignore[arg-type]
+            reason = _reason(request, self._standing(request))
+            raise refusal("ConditionalCheckFailedException", operation, **reason)
         new = self._apply(operation, request)
         return {"Attributes": dict(new)} if request.get("ReturnValues") == "ALL_NEW" else {}
 
@@ -168,8 +167,8 @@ def _check_used(request: dict[str, Any]) -> None:
         *request.get("ExpressionAttributeValues", {}),
     }
     if used != given:
-        error = {"Code": "ValidationException", "Message": f"unused or missing: {used ^ given}"}
-        raise ClientError({"Error": error}, "UpdateItem")
+        message = f"unused or missing: {used ^ given}"
+        raise refusal("ValidationException", "UpdateItem", message)
 
 
 @cache

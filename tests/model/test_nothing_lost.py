@@ -29,7 +29,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.model.cloud import Execution, Sent
 from tests.model.process import (
     DIE_AFTER,
     FAULTS,
@@ -41,18 +40,14 @@ from tests.model.process import (
     Process,
 )
 from tests.model.world import (
-    COMPLETIONS,
-    DEAD,
-    LIVE,
     OVERDUE_SECONDS,
-    READ,
-    RETRY,
-    WORK,
+    POOL,
     Life,
     World,
-    forget_user_code,
-    write_user_code,
 )
+from tests.support import environment
+from tests.support.mappings import COMPLETIONS, DEAD_LETTERS, READERS, RETRY, WORK
+from tests.support.services import Execution, Sent
 from workpool.core.message import Message
 from workpool.verbs import sweep
 
@@ -261,7 +256,7 @@ class NothingLost(RuleBasedStateMachine):
         queue, sent = pick(self._queued(), which)
         self.left["dead_letter"] -= 1
         self._lose(queue, sent)
-        self.world.queues.put(DEAD[queue], sent.body)
+        self.world.queues.put(DEAD_LETTERS[queue], sent.body)
 
     def _lose(self, queue: str, sent: Sent) -> None:
         del self.world.queues.on(queue)[sent.number]
@@ -631,10 +626,10 @@ class NothingLost(RuleBasedStateMachine):
 
     def _queued(self) -> list[tuple[str, Sent]]:
         queues = self.world.queues
-        return [(queue, sent) for queue in LIVE for sent in queues.on(queue).values()]
+        return [(queue, sent) for queue in DEAD_LETTERS for sent in queues.on(queue).values()]
 
     def _read_by_others(self) -> list[tuple[str, Sent]]:
-        others = [queue for queue in READ if queue not in (WORK, COMPLETIONS)]
+        others = [queue for queue in READERS if queue not in (WORK, COMPLETIONS)]
         return [(queue, it) for queue in others for it in self.world.queues.visible(queue)]
 
     # What must hold
@@ -694,7 +689,7 @@ class NothingLost(RuleBasedStateMachine):
             world.relay(100)
         elif world.steps.woken():
             world.steps.attempt(world.steps.woken()[0])
-        elif queue := next((it for it in READ if world.queues.visible(it)), None):
+        elif queue := next((it for it in READERS if world.queues.visible(it)), None):
             world.deliver(queue, world.queues.visible(queue)[:1], **notes)
         elif (moment := world.next_event()) is not None:
             world.tick_to(moment)
@@ -730,7 +725,7 @@ ALWAYS_THE_SAME: dict[str, Any] = {"derandomize": True, "database": None}
 PROFILES: dict[str, Callable[[], settings]] = {
     "model": lambda: settings(**ALWAYS_THE_SAME, max_examples=300, stateful_step_count=40),
     "long": lambda: settings(max_examples=20_000, stateful_step_count=60),
-    # For mutations_model.py: what was found is not made smaller.
+    # For tests/mutations: what was found is not made smaller.
     "quick": lambda: settings(
         **ALWAYS_THE_SAME, max_examples=900, stateful_step_count=40, phases=[Phase.generate]
     ),
@@ -739,13 +734,13 @@ PROFILES: dict[str, Callable[[], settings]] = {
 
 
 @pytest.fixture
-def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    write_user_code(tmp_path)
-    forget_user_code()
-    monkeypatch.syspath_prepend(str(tmp_path))
+def user_code(tmp_path: Path) -> Iterator[None]:
+    environment.write_source(tmp_path, {"default": POOL})
+    environment.write_action(tmp_path)
+    environment.write_handler(tmp_path)
     SOURCE[:] = [tmp_path]
     yield
-    forget_user_code()
+    environment.forget()
 
 
 @pytest.mark.fault(23, 31, 32)

@@ -8,7 +8,7 @@ import pytest
 from moto import mock_aws
 
 from tests.model.table import KEYS, Tables
-from tests.model.world import variables
+from tests.support.environment import set_variables
 from workpool.aws import clients, store
 from workpool.aws.environment import environment
 from workpool.core.retry import Finish, Reschedule
@@ -117,8 +117,7 @@ def moto() -> Iterator[Any]:
 def test_a_transition_means_the_same_to_the_models_table_and_to_moto(
     moto: Any, transition: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in variables().items():
-        monkeypatch.setenv(name, value)
+    set_variables(monkeypatch)
     monkeypatch.setattr(store.clock, "now_ms", lambda: NOW)
     environment.cache_clear()
     differences = {}

@@ -1,13 +1,11 @@
-"""The pool's functions in a world that fails: real verbs and handlers, tables, queues, timers and
-a bus in memory, a clock to move. It watches every write, and notes each broken promise.
+"""The pool's functions in a world that fails: real verbs and handlers, but tables, queues, timers
+and a bus in memory, and a clock to move. It watches every write and notes each broken promise.
 
-`Ixx` in a note is the invariant of docs/guarantees.md. Checks stand where it happens: at the write
-of an item, at the start of an action or a handler, at the end of an invocation.
+`Ixx` in a note is the invariant of docs/guarantees.md. Each check is where a promise would be
+broken: at the write of an item, when an action or a handler starts, when an invocation ends.
 """
 
 import json
-import logging
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,14 +17,23 @@ from typing import Any
 
 import pytest
 
-from handlers import completion, consumer, dead_letters, relay, relay_retry, sweeper
-from tests.model.cloud import Bus, Queues, Sent, Steps, declared
+from handlers import relay, sweeper
 from tests.model.process import Plan, Process
 from tests.model.table import Item, Tables
-from workpool import lookup
-from workpool.aws import clients, counters, logs, pools
-from workpool.aws.environment import environment
-from workpool.core import clock, request
+from tests.support import environment, mappings
+from tests.support.failures import Call, Intercepted
+from tests.support.invocations import (
+    Context,
+    context_until,
+    context_with,
+    handed_back,
+    queue_event,
+    stream_record,
+)
+from tests.support.mappings import COMPLETIONS, LETTERS, READERS, WORK
+from tests.support.services import Bus, Queues, Sent, Steps, declared
+from workpool.aws import counters, logs
+from workpool.core import request
 from workpool.core import run as run_module
 from workpool.core.clock import timestamp
 from workpool.core.run import Run
@@ -37,45 +44,16 @@ from workpool.verbs import relay as relay_verb
 from workpool.verbs import submit as submit_verb
 from workpool.verbs.cancel import cancel
 
-ACCOUNT = "123456789012"
-MACHINES = f"arn:aws:states:us-east-1:{ACCOUNT}:stateMachine"
-START_MS = 1_790_000_000_123
-POOL = {
-    "maxParallelism": 10,
-    "initialBackoffMs": 250,
-    "base": 2,
-    "maxRetries": 3,
-    "statsWindowMs": 300_000,
-    "actionTimeoutSeconds": 60,
-    "retentionSeconds": 120,
-    "lambdaActions": [],
-}
+START_MS = environment.START_MS + 123
+"""Not at a whole second: what is rounded shows."""
+
+POOL = environment.POOL | {"maxRetries": 3, "retentionSeconds": 120}
 MAX_TRIES = 3
 """In place of complete.MAX_TRIES, so that parking is near."""
 
 OVERDUE_SECONDS = 900
-WORK, WORK_DEAD = "Test-default-work", "Test-default-dead-letters"
-COMPLETIONS, COMPLETIONS_DEAD = "Test-completions", "Test-dead-letters-completions"
-RETRY, RETRY_DEAD = "Test-relay-retry", "Test-dead-letters-relay-retry"
-DEAD = {WORK: WORK_DEAD, COMPLETIONS: COMPLETIONS_DEAD, RETRY: RETRY_DEAD}
-LIVE = tuple(DEAD)
-READ = (*DEAD, *DEAD.values())
-"""The queues that a function reads."""
-
-SECONDS = {
-    "consumer": 70,
-    "completion": 60,
-    "relay": 60,
-    "sweeper": 240,
-    "caller": 30,
-    "action": 900,
-}
-MARGIN_SECONDS = 30
-"""A message shows again so long after its function's time."""
-
-
-def url(queue: str) -> str:
-    return f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/{queue}"
+SECONDS = mappings.SECONDS | {"caller": mappings.SECONDS["submit"], "action": 900}
+"""By kind of invocation: how long it may take."""
 
 
 @dataclass
@@ -127,7 +105,7 @@ class World:
         self.queues = Queues(lambda: self.now)
         self.steps = Steps(lambda: self.now, lambda pool, body: self.queues.put(WORK, body))
         self.bus = Bus(lambda detail: self.queues.put(COMPLETIONS, detail))
-        self._services = {
+        self.services = {
             "dynamodb": self.tables,
             "sqs": self.queues,
             "stepfunctions": self.steps,
@@ -179,14 +157,13 @@ class World:
             self._check_left(process)
         process.notes["ended"](process)
 
-    def call(self, service: str, operation: str, parameters: dict[str, Any]) -> Any:
-        """A call of a client of the library's."""
+    def called(self, operation: str, call: Call, parameters: dict[str, Any]) -> Any:
+        """A call that the library makes."""
         if operation == "transact_write_items":
             parameters = {"ClientRequestToken": f"call-{next(self._numbers)}"} | parameters
-        to = getattr(self._services[service], operation)
         process = self.current
         if process is None:
-            return to(**parameters)
+            return call(**parameters)
         self.trace.append(f"{self.now - START_MS:>10} {process} {operation} {_brief(parameters)}")
         partly = None
         if operation == "send_message_batch":
@@ -194,21 +171,21 @@ class World:
 
             def partly() -> dict[str, Any]:
                 if taken:
-                    to(**parameters | {"Entries": taken})
+                    call(**parameters | {"Entries": taken})
                 return {"Failed": [{"Id": refused["Id"], "Code": "InternalError"}]}
 
         elif operation == "put_events":
             _, *put = parameters["Entries"]
 
             def partly() -> dict[str, Any]:
-                done = to(**parameters | {"Entries": put})["Entries"] if put else []
+                done = call(**parameters | {"Entries": put})["Entries"] if put else []
                 return {"Entries": [{"ErrorCode": "InternalFailure"}, *done]}
 
         self._note_hints(process, operation, parameters)
         if operation == "send_task_failure":
             self._check_told(process, parameters)
         try:
-            return process.at(operation, lambda: to(**parameters), partly=partly)
+            return process.at(operation, lambda: call(**parameters), partly=partly)
         finally:  # It read the run, or was told what stood in the way of its write.
             process.notes["saw"] = self.lives.get(process.notes.get("cancels", ""))
 
@@ -227,33 +204,15 @@ class World:
         **notes: Any,
     ) -> Process:
         """Messages to the function that reads the queue, hidden for its visibility timeout."""
-        if queue == WORK:
-            kind, handler = "consumer", consumer.handler
-        elif queue == COMPLETIONS:
-            kind, handler = "completion", completion.handler
-        else:
-            kind = "relay"
-            handler = relay_retry.handler if queue == RETRY else dead_letters.handler
+        function, handler = READERS[queue]
         for sent in sents:
-            sent.receives += 1
-            hidden_until = self.now + (SECONDS[kind] + MARGIN_SECONDS) * 1000
-            sent.visible_at = max(sent.visible_at, hidden_until)
-        event = {
-            "Records": [
-                {
-                    "messageId": str(sent.number),
-                    "receiptHandle": str(sent.number),
-                    "body": sent.body,
-                    "eventSourceARN": f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue}",
-                }
-                for sent in sents
-            ]
-        }
+            self.queues.receive(sent, seconds=SECONDS[function])
+        event = queue_event(queue, [sent.received() for sent in sents])
 
         def ended(process: Process) -> None:
             if process.state != "ended":
                 return
-            kept = {it["itemIdentifier"] for it in process.result["batchItemFailures"]}
+            kept = handed_back(process.result)
             for sent in sents:
                 if str(sent.number) in kept:
                     self._check_kept(process, queue, sent)
@@ -262,7 +221,7 @@ class World:
                     self._check_acknowledged(process, queue, sent)
 
         return self.invoke(
-            kind,
+            function,
             lambda: handler(event, self._context()),
             plan=plan,
             skew=skew,
@@ -270,12 +229,10 @@ class World:
             **notes,
         )
 
-    def _context(self) -> Any:
+    def _context(self) -> Context:
         process = self.current
         assert process is not None
-        return SimpleNamespace(
-            get_remaining_time_in_millis=lambda: max(0, process.deadline - self.now)
-        )
+        return context_until(process.deadline, lambda: self.now)
 
     @property
     def relaying(self) -> bool:
@@ -304,7 +261,7 @@ class World:
 
     def sweep(self, *, plan: Plan | None = None, skew: int = 0, seconds: int = 240) -> None:
         def work() -> Any:
-            context = SimpleNamespace(get_remaining_time_in_millis=lambda: seconds * 1000)
+            context = context_with(seconds * 1000)
             return sweeper.handler({"overdueSeconds": OVERDUE_SECONDS}, context)
 
         self.invoke("sweeper", work, plan=plan, skew=skew)
@@ -437,7 +394,7 @@ class World:
         times += [it.wakes_at for it in self.steps.open() if it.state == "Backoff"]
         runs = [self.run(key) for key in self.lives]
         times += [it.expires_at * 1000 for it in runs if it is not None and it.expires_at]
-        times += [sent.visible_at for queue in READ for sent in self.queues.on(queue).values()]
+        times += [sent.visible_at for queue in READERS for sent in self.queues.on(queue).values()]
         return min((it for it in times if it > self.now), default=None)
 
     def expired(self) -> list[Life]:
@@ -498,19 +455,7 @@ class World:
             self._moved(before, after)
 
     def _stream_gets(self, old: Item | None, new: Item | None) -> None:
-        name = "REMOVE" if new is None else "INSERT" if old is None else "MODIFY"
-        images = {"OldImage": old, "NewImage": new}
-        item = new or old
-        assert item is not None
-        record = {
-            "eventName": name,
-            "dynamodb": {
-                "Keys": {"run": item["run"]},
-                "SequenceNumber": "1",
-                "ApproximateCreationDateTime": self.now / 1000,
-            }
-            | {image: dict(it) for image, it in images.items() if it is not None},
-        }
+        record = stream_record(old, new, at_ms=self.now)
         if any(_fits(change, record) for change in self._changes):
             self.stream.append(record)
 
@@ -665,7 +610,7 @@ class World:
 
     def _check_acknowledged(self, process: Process, queue: str, sent: Sent) -> None:
         """No token waits whose message is gone: its execution would wait for two weeks."""
-        if queue not in (WORK, WORK_DEAD):
+        if queue not in (WORK, LETTERS):
             return
         body = json.loads(sent.body)
         if queue == WORK:
@@ -810,16 +755,6 @@ class World:
             self.wrong(f"{event}: {error!r}")
 
 
-class _Door:
-    """A client as the library sees it."""
-
-    def __init__(self, world: World, service: str) -> None:
-        self._world, self._service = world, service
-
-    def __getattr__(self, operation: str) -> Callable[..., Any]:
-        return lambda **parameters: self._world.call(self._service, operation, parameters)
-
-
 class _InTurn:
     """A thread pool whose work is done in turn."""
 
@@ -860,29 +795,16 @@ def returned(run: Run) -> str | None:
     return run.return_value.text if run.return_value else None
 
 
-def variables() -> dict[str, str]:
-    """What a function of this world finds in its environment."""
-    return {
-        "WORKPOOL_STACK": "Test",
-        "WORKPOOL_RUNS_TABLE": "runs",
-        "WORKPOOL_STATS_TABLE": "stats",
-        "WORKPOOL_PAYLOADS_BUCKET": "payloads",
-        "WORKPOOL_EVENT_BUS": "Test-events",
-        "WORKPOOL_WORK_QUEUE": url("Test-{pool}-work"),
-        "WORKPOOL_DEAD_LETTER_QUEUE": url("Test-{pool}-dead-letters"),
-        "WORKPOOL_PARKED_QUEUE": url("Test-{pool}-parked"),
-        "WORKPOOL_SHARED_PARKED_QUEUE": url("Test-parked"),
-        "WORKPOOL_RELAY_RETRY_QUEUE": url("Test-relay-retry"),
-        "WORKPOOL_RETRIER": f"{MACHINES}:Test-{{pool}}-retrier",
-        "WORKPOOL_CONSUMER": "Test-{pool}-consumer",
-        "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "ERROR",
-    }
-
-
 def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
     """Let the library live in this world."""
-    for name, value in variables().items():
-        monkeypatch.setenv(name, value)
+    environment.install(
+        monkeypatch,
+        source,
+        now_ms=world.clock,
+        client=lambda service: Intercepted(world.services[service], world.called),
+    )
+    environment.set_action(world.act)
+    environment.set_handler(world.handle)
 
     # The counters, the pool's settings and the bucket (payloads are small here) have tests of their
     # own; here they are more calls only.
@@ -912,10 +834,6 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
         return SimpleNamespace(hex=f"{next(world._numbers):032x}")
 
     replaced: list[tuple[Any, str, Any]] = [
-        (pools, "POOLS_FILE", source / "pools.json"),
-        (lookup, "ROOT", source),
-        (clock, "now_ms", world.clock),
-        (clients, "client", cache(lambda service: _Door(world, service))),
         (logs, "failed", world.failed),
         (logs, "log", world.logged),
         (complete, "MAX_TRIES", MAX_TRIES),
@@ -940,28 +858,3 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
     ]
     for module, name, value in replaced:
         monkeypatch.setattr(module, name, value)
-    for cached in (environment, pools.pools, lookup.decorated, logs.logger):
-        cached.cache_clear()
-    logs.user_logger.cache_clear()
-    lookup.find("jobs.work", "action").__globals__["world"] = world
-    lookup.find("jobs.done", "completion").__globals__["world"] = world
-
-
-def write_user_code(source: Path) -> None:
-    """An action and a handler that do as the world says."""
-    (source / "pools.json").write_text(json.dumps({"default": POOL}))
-    modules = {
-        "actions": "@workpool.action\ndef work(ctx, args):\n    return world.act(ctx, args)\n",
-        "completions": "@workpool.completion\ndef done(*given):\n    return world.handle(*given)\n",
-    }
-    for package, text in modules.items():
-        (source / package).mkdir()
-        (source / package / "__init__.py").touch()
-        (source / package / "jobs.py").write_text(f"import workpool\n\n{text}")
-
-
-def forget_user_code() -> None:
-    for name in [it for it in sys.modules if it.split(".")[0] in ("actions", "completions")]:
-        del sys.modules[name]
-    for name in ("Test", "Test-user"):
-        logging.Logger.manager.loggerDict.pop(name, None)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from local import restart
-from tests.e2e.deployed import Deployed
-from tests.e2e.ledger import TABLE
-from tests.e2e.standing import Pools, standing
-from tests.e2e.standing import ledger as ledger
-from tests.e2e.standing import pool as pool
+from tests.support.deploy import Pools, deploy_stack
+from tests.support.deploy import ledger as ledger
+from tests.support.deploy import pool as pool
+from tests.support.deployed import Deployed
+from tests.support.ledger import TABLE
 
 POOLS: Pools = {
     "slow": {"maxParallelism": 6, "actionTimeoutSeconds": 20, "tables": [TABLE]},
@@ -27,5 +27,5 @@ POOLS: Pools = {
 
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with standing(tmp_path_factory, POOLS, environment=restart.PERSIST) as stack:
+    with deploy_stack(tmp_path_factory, POOLS, environment=restart.PERSIST) as stack:
         yield stack

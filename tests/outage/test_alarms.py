@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.e2e.command import Command
+from tests.support.command import Command
 
 pytestmark = pytest.mark.e2e
 

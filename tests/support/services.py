@@ -1,8 +1,9 @@
-"""SQS, Step Functions and EventBridge in memory, as far as the pool speaks to them.
+"""SQS, Step Functions and EventBridge in memory, as far as the library calls them.
 
-Small and faithful where it matters: a message that is received is hidden for a while and comes
-back; an execution's name is taken for ever; a token answers once. What AWS and the local emulator
-do differently is chosen by `emulator`. The Retrier runs its own definition, read from infra.
+They are small, and do what AWS does where it matters: a received message is hidden for a while and
+comes back; the name of an execution can be used only once; a token answers once. `emulator` chooses
+where AWS and the local emulator differ. The Retrier runs its real definition, read from infra.
+The fault tests and the model use them.
 """
 
 import ast
@@ -15,21 +16,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from botocore.exceptions import ClientError
-
+from tests.support.failures import refusal
+from tests.support.mappings import HIDDEN_SECONDS
 from workpool.core.clock import from_timestamp
 
 INFRA = Path(__file__).parents[2] / "infra"
 RETENTION_MS = 14 * 24 * 3600 * 1000
 
 
-def refusal(code: str, operation: str = "AnyOperation") -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "refused by the model"}}, operation)
-
-
 @cache
 def declared(module: str, name: str) -> Any:
-    """A value of one of infra's modules, without the CDK, whose import takes seconds."""
+    """A constant of a module of infra, read without importing the CDK, which takes seconds."""
     path = INFRA / f"{module}.py"
     kept = (ast.Assign, ast.AnnAssign, ast.FunctionDef)
     body = [
@@ -56,9 +53,13 @@ class Sent:
     visible_at: int
     receives: int = 0
 
+    def received(self) -> tuple[str, str, str]:
+        """Its id, its receipt handle and its body, for `queue_event`."""
+        return str(self.number), str(self.number), self.body
+
 
 class Queues:
-    """The SQS client, and what the mappings do to the queues: receive, delete."""
+    """The SQS client, and the queues as their mappings see them."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
@@ -78,8 +79,14 @@ class Queues:
     def in_flight(self, queue: str) -> list[Sent]:
         return [it for it in self.on(queue).values() if it.visible_at > self._now()]
 
+    def receive(self, sent: Sent, *, seconds: int) -> None:
+        """Hide a message from now on, for a function that may run so long."""
+        sent.receives += 1
+        hidden_until = self._now() + (seconds + HIDDEN_SECONDS) * 1000
+        sent.visible_at = max(sent.visible_at, hidden_until)
+
     def expire(self) -> list[Sent]:
-        """Delete what is older than the retention; SQS says nothing about it."""
+        """Delete what is older than the retention, as SQS does without a word."""
         gone = []
         for queue in self.queues.values():
             old = [it for it in queue.values() if it.sent_at + RETENTION_MS <= self._now()]
@@ -134,14 +141,14 @@ class Execution:
 
     @property
     def wakes_at(self) -> int:
-        """Wait drops milliseconds."""
+        """The state Wait drops milliseconds."""
         assert self.state == "Backoff"
         return from_timestamp(self.data["retry"]["Cause"]) // 1000 * 1000
 
 
 @dataclass
 class Steps:
-    """The Step Functions client, and the clock of its executions."""
+    """The Step Functions client, and the executions; the test's clock says when they wake."""
 
     now: Callable[[], int]
     send: Callable[[str, str], None]
@@ -201,14 +208,15 @@ class Steps:
         return [it for it in self.executions.values() if it.open]
 
     def woken(self) -> list[Execution]:
-        """Those whose wait is over."""
+        """The executions whose wait is over."""
         return [it for it in self.open() if it.state == "Backoff" and it.wakes_at <= self.now()]
 
     def waiting(self) -> list[Execution]:
         return [it for it in self.open() if it.state == "Attempt"]
 
     def attempt(self, execution: Execution) -> None:
-        """Enter Attempt, or, if SQS's answer was lost, send again: with a new token."""
+        """Enter Attempt; when it waits there already, as if SQS's answer had been lost: send again,
+        with a new token."""
         execution.state, execution.since = "Attempt", self.now()
         execution.token = f"token-{next(self._tokens)}"
         parameters = self._definition["States"]["Attempt"]["Parameters"]
@@ -223,7 +231,7 @@ class Steps:
         self.send(execution.data["run"].partition("#")[0], json.dumps(body))
 
     def expire(self) -> list[Execution]:
-        """Attempt times out with its message's retention."""
+        """Close the executions whose Attempt timed out, when SQS has deleted its message too."""
         old = [it for it in self.waiting() if it.since + RETENTION_MS <= self.now()]
         for it in old:
             self.close(it, "TIMED_OUT")
@@ -250,7 +258,7 @@ def _filled(path: str, data: dict[str, Any], context: dict[str, Any]) -> Any:
 
 @dataclass
 class Bus:
-    """The EventBridge client, with the rule of completions and its target."""
+    """The EventBridge client, with the rule that sends ended runs to the completions' queue."""
 
     send: Callable[[str], None]
 

@@ -1,34 +1,29 @@
-"""Do the tests notice? Breaks the library on purpose, one line at a time, and runs them.
+"""The mutations: each breaks one line of `functions/workpool` on purpose.
 
-`.venv/bin/python tests/mutations.py [word ...]` runs the mutations whose description or file has
-one of the words, all without. Prints a table of what found each; exits 1 if one survives. Works
-on a copy: nothing in the checkout changes. Not collected by pytest; about ten minutes.
+Some test must notice each of them. `tests/unit/test_mutations.py` checks that none is stale;
+`python -m tests.mutations` applies them.
 """
 
 # ruff: noqa: E501
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
-
-ROOT = Path(__file__).parent.parent
-AT_ONCE = 2
-ALL = ("tests/unit", "tests/integration")
-SLOWEST_SECONDS = 180
 
 
 class Mutation(NamedTuple):
-    file: str  # of functions/workpool
-    old: str  # stands there once
+    file: str
+    """A path in functions/workpool."""
+    old: str
+    """Text that is in the file exactly once."""
     new: str
     breaks: str
+    """What does not hold any longer."""
+
+    def apply(self, text: str) -> str:
+        """The broken text of the file. Raises ValueError for a stale mutation."""
+        count = text.count(self.old)
+        if count != 1:
+            raise ValueError(f"stale: {self.old!r} is {count} times in {self.file}")
+        return text.replace(self.old, self.new)
 
 
 # fmt: off
@@ -124,35 +119,35 @@ MUTATIONS = [Mutation(*it) for it in [
     ("core/message.py", "if type(version) is not int or", "if not isinstance(version, int) or", "read: a version that is true"),
     ("core/message.py", 'not 1 <= version <= VERSION', "version < 1", "read: a newer version"),
     # attempt
-    ("verbs/attempt.py", "        if verdict is Verdict.BACK:\n            return _back(run, now)\n", "        if verdict is Verdict.BACK:\n            return None\n", "attempt: what should come back is acknowledged"),
+    ("verbs/attempt.py", "        if verdict is Verdict.BACK:\n            return _back_in(run, now)\n", "        if verdict is Verdict.BACK:\n            return None\n", "attempt: what should come back is acknowledged"),
     ("verbs/attempt.py", "until = 0 if run is None else run.lease or run.due", "until = 0", "attempt: comes back at once, again and again"),
     ("verbs/attempt.py", "return max(1, (until - now_ms) / 1000)", "return (until - now_ms) / 1000", "attempt: comes back within a second"),
     ("verbs/attempt.py", "lease = clock.now_ms() + remaining_ms()", "lease = clock.now_ms()", "attempt: claims without a lease"),
     ("verbs/attempt.py", "lease = clock.now_ms() + remaining_ms()", "lease = now + remaining_ms()", "attempt: the lease is over before its worker"),
-    ("verbs/complete.py", "        now = clock.now_ms()  # That took its time.\n", "", "complete: the lease is over before its handler"),
+    ("verbs/complete.py", "        now = clock.now_ms()  # Reading may be slow: take the time again.\n", "", "complete: the lease is over before its handler"),
     ("verbs/attempt.py", "except store.Refused as refused:  # It moved", "except ZeroDivisionError as refused:  # It moved", "attempt: does not judge again"),
     ("verbs/attempt.py", "_settle(run, Failure(LOST), message)", "_settle(run, Failure(LOST, retryable=False), message)", "attempt: a lost worker ends its run"),
-    ("verbs/attempt.py", '    if verdict is Verdict.STALE:\n        logs.log("message-stale", run)\n', "", "drop: stale messages are not counted"),
-    ("verbs/attempt.py", "    if message.token is None:\n        return\n", "    return\n", "drop: no token is answered"),
-    ("verbs/attempt.py", "if verdict is Verdict.AGAIN and run is not None:", "if False:", "drop: a waiting execution ends instead of retrying"),
-    ("verbs/attempt.py", "        retrier.answer_retry(message.token, run.due)\n", "        retrier.answer_retry(message.token, message.due)\n", "drop: the retry repeats the old due"),
-    ("verbs/attempt.py", "        retrier.answer_ended(message.token, run)\n\n", "        pass\n\n", "drop: an ended run's token stays open"),
+    ("aws/retrier.py", '    if verdict is Verdict.STALE:\n        logs.log("message-stale", run)\n', "", "drop: stale messages are not counted"),
+    ("aws/retrier.py", "    if message.token is None:\n        return\n", "    return\n", "drop: no token is answered"),
+    ("aws/retrier.py", "if verdict is Verdict.AGAIN and run is not None:", "if False:", "drop: a waiting execution ends instead of retrying"),
+    ("aws/retrier.py", "        answer_retry(message.token, run.due)\n", "        answer_retry(message.token, message.due)\n", "drop: the retry repeats the old due"),
+    ("aws/retrier.py", "        answer_ended(message.token, run)\n\n", "        pass\n\n", "drop: an ended run's token stays open"),
     ("verbs/attempt.py", "if run.retries == 0:", "if True:", "perform: every attempt is a start"),
     ("verbs/attempt.py", "min(pool_limit_ms, remaining_ms() - MARGIN_MS)", "pool_limit_ms", "perform: the watchdog forgets the function's deadline"),
     ("verbs/attempt.py", "remaining_ms() - MARGIN_MS)", "remaining_ms())", "perform: the watchdog keeps no margin"),
     ("verbs/attempt.py", "limit_ms = max(0, min(pool_limit_ms, remaining_ms() - MARGIN_MS))", "limit_ms = max(0, remaining_ms() - MARGIN_MS)", "perform: the pool's limit is forgotten"),
-    ("verbs/attempt.py", "                os._exit(1)\n", "                pass\n", "watchdog: the process goes on"),
-    ("verbs/attempt.py", "                _settle(run, Failure(error), message)\n            finally", "                pass\n            finally", "watchdog: writes nothing"),
-    ("verbs/attempt.py", "            finally:\n                os._exit(1)", "            except ZeroDivisionError:\n                pass\n            else:\n                os._exit(1)", "watchdog: the process goes on if the write fails"),
-    ("verbs/attempt.py", "        watchdog.cancel()\n", "        pass\n", "watchdog: ends a process whose action is done"),
-    ("verbs/attempt.py", "    if not written.acquire(blocking=False):\n        threading.Event().wait()", "    if not written.acquire(blocking=False):\n        return", "watchdog: the slot is given back while the process ends"),
-    ("verbs/attempt.py", "return Failure(message_of(error), retryable=False)", "return Failure(message_of(error))", "call: a non-retryable error is retried"),
+    ("verbs/watchdog.py", "                os._exit(1)\n", "                pass\n", "watchdog: the process goes on"),
+    ("verbs/attempt.py", "        _settle(run, Failure(error), message)\n", "        pass\n", "watchdog: writes nothing"),
+    ("verbs/watchdog.py", "            finally:\n                os._exit(1)", "            except ZeroDivisionError:\n                pass\n            else:\n                os._exit(1)", "watchdog: the process goes on if the write fails"),
+    ("verbs/watchdog.py", "        timer.cancel()\n", "        pass\n", "watchdog: ends a process whose action is done"),
+    ("verbs/watchdog.py", "    if not decided.acquire(blocking=False):\n        threading.Event().wait()", "    if not decided.acquire(blocking=False):\n        return result", "watchdog: the slot is given back while the process ends"),
+    ("verbs/attempt.py", "return Failure(user_code.error_text(error), retryable=False)", "return Failure(user_code.error_text(error))", "call: a non-retryable error is retried"),
     ("verbs/attempt.py", "except BaseException as error:  # SystemExit", "except Exception as error:  # SystemExit", "call: SystemExit ends the consumer"),
-    ("verbs/attempt.py", "            value = asyncio.run(value)\n", "            value.close()\n", "call: an async action is not awaited"),
+    ("verbs/user_code.py", "if inspect.iscoroutine(value) else value", 'if inspect.iscoroutine(value) and decorator == "completion" else value', "call: an async action is not awaited"),
     ("verbs/attempt.py", "allow_nan=False, ", "", "returned: NaN is JSON"),
-    ("verbs/attempt.py", 'size = len((outcome.return_value or "").encode())', 'size = len(outcome.return_value or "")', "carried: characters instead of bytes"),
+    ("verbs/attempt.py", 'size = len((outcome.return_value.text or "").encode())', 'size = len(outcome.return_value.text or "")', "carried: characters instead of bytes"),
     ("verbs/attempt.py", "    if size > MAX_RESULT_BYTES:", "    if size >= MAX_RESULT_BYTES:", "carried: the largest value is too large"),
-    ("verbs/attempt.py", "    except PayloadLost as gone:\n        return gone\n", "    except PayloadLost as gone:\n        raise PayloadUnavailable(str(gone)) from gone\n", "args: a missing object is waited for"),
+    ("verbs/attempt.py", "    except PayloadLost as lost:\n        return lost\n", "    except PayloadLost as lost:\n        raise PayloadUnavailable(str(lost)) from lost\n", "args: a missing object is waited for"),
     ("verbs/attempt.py", 'Failure(f"the arguments are lost: {args}", retryable=False)', 'Failure(f"the arguments are lost: {args}")', "args: a missing object is retried"),
     ("verbs/attempt.py", "    except clients.AWSError as error:\n        return Failure(", "    except ZeroDivisionError as error:\n        return Failure(", "carried: a value that is not taken is no failure"),
     ("verbs/attempt.py", "to, execution=message.execution, attempts", "to, execution=None, attempts", "settle: the waiting execution is not noted"),
@@ -173,37 +168,37 @@ MUTATIONS = [Mutation(*it) for it in [
     ("core/retry.py", "error[:MAX_ERROR_CHARACTERS]", "error", "error: not cut"),
     ("core/clock.py", "return -int(-ms // 1000) * 1000", "return int(ms // 1000) * 1000", "clock: rounds down"),
     # relay: each row of the table
-    ("verbs/relay.py", "if old is None or old.enqueued_at != new.enqueued_at:", "if old is None:", "relay: a reused key is no creation"),
-    ("verbs/relay.py", "(new is None or old.enqueued_at != new.enqueued_at):", "new is None:", "relay: objects of an overwritten run stay"),
-    ("verbs/relay.py", "(new is None or old.enqueued_at != new.enqueued_at):", "(new is None or old.kind != new.kind):", "relay: objects go before their run is forgotten"),
+    ("core/changes.py", "return self.old is None or self.old.enqueued_at != self.new.enqueued_at", "return self.old is None", "relay: a reused key is no creation"),
+    ("core/changes.py", "if self.new is None or self.created else None", "if self.new is None else None", "relay: objects of an overwritten run stay"),
+    ("core/changes.py", "if self.new is None or self.created else None", "if self.new is None or (self.old and self.old.kind != self.new.kind) else None", "relay: objects go before their run is forgotten"),
     ("verbs/relay.py", "    payloads.delete(hints.delete)\n", "", "relay: objects of a forgotten run stay"),
-    ("verbs/relay.py", "                self.deliver.append(new)\n", "                pass\n", "relay: a new run is not delivered"),
-    ("verbs/relay.py", '            elif new.kind == "scheduled":\n                self.start.append(new)\n', "", "relay: a run of later is not started"),
-    ("verbs/relay.py", "        elif unanswered:\n            self.start.append(new)\n", "", "relay: a first retry has no timer"),
-    ("verbs/relay.py", " and new.execution is None\n", "\n", "relay: a second timer for each retry"),
-    ("verbs/relay.py", 'unanswered = old.kind == "running" and', "unanswered = True and", "relay: any write to a waiting run starts it"),
-    ("verbs/relay.py", "if old.ended or old.kind == new.kind:", "if False:", "relay: every write is a change of state"),
-    ("verbs/relay.py", "if old.ended or old.kind == new.kind:", "if old.kind == new.kind:", "relay: an ended run ends again"),
-    ("verbs/relay.py", "            self.announce.append(new)\n", "            pass\n", "relay: no run is announced"),
-    ("verbs/relay.py", ' or (new.ended and old.kind == "scheduled"):', ":", "relay: a canceled run's execution goes on"),
-    ("verbs/relay.py", '(new.ended and old.kind == "scheduled")', "new.ended", "relay: stops executions of running runs"),
-    ("verbs/relay.py", "(unanswered and old.timed) or ", "", "relay: an execution nobody answers goes on"),
-    ("verbs/relay.py", "(unanswered and old.timed)", "unanswered", "relay: stops what never waited"),
-    ("verbs/relay.py", "self.stop.append(old)", "self.stop.append(new)", "relay: stops by the state after"),
+    ("core/hints.py", "                self.deliver.append(new)\n", "                pass\n", "relay: a new run is not delivered"),
+    ("core/hints.py", '            elif new.kind == "scheduled":\n                self.start.append(new)\n', "", "relay: a run of later is not started"),
+    ("core/hints.py", "        elif unanswered:\n            self.start.append(new)\n", "", "relay: a first retry has no timer"),
+    ("core/hints.py", " and new.execution is None\n", "\n", "relay: a second timer for each retry"),
+    ("core/hints.py", 'unanswered = old.kind == "running" and', "unanswered = True and", "relay: any write to a waiting run starts it"),
+    ("core/hints.py", "if old.ended or old.kind == new.kind:", "if False:", "relay: every write is a change of state"),
+    ("core/hints.py", "if old.ended or old.kind == new.kind:", "if old.kind == new.kind:", "relay: an ended run ends again"),
+    ("core/hints.py", "            self.announce.append(new)\n", "            pass\n", "relay: no run is announced"),
+    ("core/hints.py", ' or (new.ended and old.kind == "scheduled"):', ":", "relay: a canceled run's execution goes on"),
+    ("core/hints.py", '(new.ended and old.kind == "scheduled")', "new.ended", "relay: stops executions of running runs"),
+    ("core/hints.py", "(unanswered and old.timed) or ", "", "relay: an execution nobody answers goes on"),
+    ("core/hints.py", "(unanswered and old.timed)", "unanswered", "relay: stops what never waited"),
+    ("core/hints.py", "self.stop.append(old)", "self.stop.append(new)", "relay: stops by the state after"),
     ("verbs/relay.py", "        queues.relay_later([run.key for run in undone])\n", "        pass\n", "relay: what is refused is forgotten"),
     ("verbs/relay.py", "undone += _each(retrier.start, hints.start)", "_each(retrier.start, hints.start)", "relay: a throttled start is forgotten"),
     ("verbs/relay.py", "    _each(retrier.stop, hints.stop)", "    undone += _each(retrier.stop, hints.stop)", "relay: a stop that failed comes again"),
     ("verbs/relay.py", "strict=True) if not done]", "strict=True) if done]", "relay: the wrong ones come again"),
     # look: each row of the table
-    ("verbs/look.py", 'if run.kind == "scheduled" and now_ms < run.due:', "if False:", "look: a waiting run is delivered early"),
-    ("verbs/look.py", "now_ms < run.due:", "now_ms <= run.due:", "look: a run that is just due is started"),
-    ("verbs/look.py", "        found.start.append(run)\n", "        pass\n", "look: a waiting run gets no timer"),
-    ("verbs/look.py", 'if run.completion == "pending":', "if True:", "look: a completion that is done is announced"),
-    ("verbs/look.py", "            found.announce.append(run)\n", "            pass\n", "look: a pending completion is forgotten"),
-    ("verbs/look.py", 'elif run.kind != "running" or now_ms >= (run.lease or 0):', 'elif run.kind != "running":', "look: a dead worker is left"),
-    ("verbs/look.py", 'elif run.kind != "running" or now_ms >= (run.lease or 0):', "else:", "look: a living worker is disturbed"),
-    ("verbs/look.py", "now_ms >= (run.lease or 0)", "now_ms > (run.lease or 0)", "look: a dead worker a moment late"),
-    ("verbs/look.py", "        found.deliver.append(run)\n", "        pass\n", "look: nothing is delivered"),
+    ("core/hints.py", 'if run.kind == "scheduled" and now_ms < run.due:', "if False:", "look: a waiting run is delivered early"),
+    ("core/hints.py", "now_ms < run.due:", "now_ms <= run.due:", "look: a run that is just due is started"),
+    ("core/hints.py", "            self.start.append(run)\n", "            pass\n", "look: a waiting run gets no timer"),
+    ("core/hints.py", 'if run.completion == "pending":', "if True:", "look: a completion that is done is announced"),
+    ("core/hints.py", "                self.announce.append(run)\n", "                pass\n", "look: a pending completion is forgotten"),
+    ("core/hints.py", 'elif run.kind != "running" or now_ms >= (run.lease or 0):', 'elif run.kind != "running":', "look: a dead worker is left"),
+    ("core/hints.py", 'elif run.kind != "running" or now_ms >= (run.lease or 0):', "else:", "look: a living worker is disturbed"),
+    ("core/hints.py", "now_ms >= (run.lease or 0)", "now_ms > (run.lease or 0)", "look: a dead worker a moment late"),
+    ("core/hints.py", "            self.deliver.append(run)\n", "            pass\n", "look: nothing is delivered"),
     ("verbs/look.py", "raise RuntimeError", "raise SystemExit", "look: a refused hint ends the process"),
     # queues, bus, retrier: what AWS refuses
     ("aws/queues.py", "        except clients.AWSError:\n            refused += positions", "        except clients.AWSError:\n            pass", "queues: a refused request is forgotten"),
@@ -230,7 +225,7 @@ MUTATIONS = [Mutation(*it) for it in [
     ("verbs/complete.py", "2 ** (tries - 1), 900)", "2 ** tries, 900)", "complete: the delays start at two seconds"),
     ("verbs/complete.py", "2 ** (tries - 1), 900)", "2 ** (tries - 1), 10**9)", "complete: delays without a bound"),
     ("verbs/complete.py", "at_ms=clock.now_ms() + delay * 1000", "at_ms=clock.now_ms()", "complete: no delay on the item"),
-    ("verbs/complete.py", "        value = asyncio.run(value)\n", "        value.close()\n", "complete: an async handler is not awaited"),
+    ("verbs/user_code.py", "if inspect.iscoroutine(value) else value", 'if inspect.iscoroutine(value) and decorator == "action" else value', "complete: an async handler is not awaited"),
     ("verbs/complete.py", "if leased.completion_tries > MAX_TRIES:", "if False:", "complete: a handler that kills its process is called for ever"),
     # sweep
     ("verbs/sweep.py", "if at is None or now < at:", "if at is None:", "sweep: does not wait until a run is overdue"),
@@ -247,17 +242,17 @@ MUTATIONS = [Mutation(*it) for it in [
     ("verbs/cancel.py", " and not run.cancel_requested:", ":", "cancel: asks for ever"),
     ("verbs/cancel.py", 'if run.kind == "running":', "if False:", "cancel: interrupts what runs"),
     # payloads, and what they ask of others
-    ("aws/payloads.py", "if text is not None and len(text.encode()) > REQUEST_BYTES", "if text is not None and len(text) > REQUEST_BYTES", "payloads: characters instead of bytes"),
-    ("aws/payloads.py", "if text is not None and len(text.encode()) > REQUEST_BYTES", "if text is not None and len(text.encode()) >= REQUEST_BYTES", "payloads: an object for what fits"),
-    ("aws/payloads.py", "if len(value) <= RESULT_BYTES:", "if len(value) < RESULT_BYTES:", "payloads: an object for a value that fits"),
+    ("aws/payloads.py", "return text is not None and len(text.encode()) > REQUEST_BYTES", "return text is not None and len(text) > REQUEST_BYTES", "payloads: characters instead of bytes"),
+    ("aws/payloads.py", "return text is not None and len(text.encode()) > REQUEST_BYTES", "return text is not None and len(text.encode()) >= REQUEST_BYTES", "payloads: an object for what fits"),
+    ("aws/payloads.py", "if len(data) <= RESULT_BYTES:", "if len(data) < RESULT_BYTES:", "payloads: an object for a value that fits"),
     ("aws/payloads.py", "    writer = uuid4().hex\n", '    writer = run.request or "w"\n', "payloads: two submits write the same name"),
     ("aws/payloads.py", 'f"{run.claim}-result"', '"result"', "payloads: two attempts write the same name"),
     ("aws/payloads.py", 'changes: dict[str, Any] = {"large": "yes"}', "changes: dict[str, Any] = {}", "payloads: the relay does not hear of the removal"),
     ("aws/payloads.py", 'error.response["Error"]["Code"] == "NoSuchKey":', "True:", "payloads: what is denied is gone"),
     ("aws/payloads.py", 'error.response["Error"]["Code"] == "NoSuchKey":', "False:", "payloads: what is missing is waited for"),
     ("aws/payloads.py", 'f"{pool}#{run_id}" if separator and another and "/" not in file else None', 'f"{pool}#{run_id}"', "payloads: any object is a run's"),
-    ("aws/store.py", "            and now.return_value_at == finish.return_value_at\n", "", "finish: another object is its own"),
-    ("aws/store.py", '"large": "yes" if finish.return_value_at is not None else None,', '"large": None,', "finish: the relay does not hear of the removal"),
+    ("aws/store.py", "(now.return_value, now.error) == (finish.return_value, finish.error)", "(now.return_value and now.return_value.text, now.error) == (finish.return_value and finish.return_value.text, finish.error)", "finish: another object is its own"),
+    ("aws/store.py", '"large": "yes" if value.at is not None else None,', '"large": None,', "finish: the relay does not hear of the removal"),
     ("verbs/submit.py", "standing = seen or store.create(", "standing = store.create(", "submit: a key that was seen writes objects"),
     ("verbs/orphans.py", "    elif not after and now < begins_at:\n        return 0\n", "", "orphans: a walk at each sweep"),
     ("verbs/orphans.py", "elif not after and now < begins_at:", "elif now < begins_at:", "orphans: a walk that ran out of time waits for a day"),
@@ -265,17 +260,17 @@ MUTATIONS = [Mutation(*it) for it in [
     ("verbs/orphans.py", 'after = page[-1].name if len(page) == payloads.PAGE else ""', 'after = ""', "orphans: the first page alone"),
     ("verbs/orphans.py", "        if len(runs) < len(found):", "        if False:", "orphans: objects of an unreadable item are collected"),
     ("verbs/orphans.py", "if name not in named)", ")", "orphans: what is named is collected"),
-    ("verbs/status.py", "(run.return_value_bytes or 0) > MAX_SHOWN_BYTES", "(run.return_value_bytes or 0) >= MAX_SHOWN_BYTES", "status: a URL for 32 KB"),
+    ("verbs/status.py", "(value.size or 0) > MAX_SHOWN_BYTES", "(value.size or 0) >= MAX_SHOWN_BYTES", "status: a URL for 32 KB"),
     ("verbs/status.py", " and size + its > MAX_ANSWER_BYTES:", " and its > MAX_ANSWER_BYTES:", "status: more than an answer takes"),
-    ("verbs/complete.py", "        if isinstance(told, PayloadLost):\n", "        if False:\n", "complete: a handler is told of nothing"),
+    ("verbs/complete.py", "        if isinstance(read, PayloadLost):\n", "        if False:\n", "complete: a handler is told of nothing"),
     ("verbs/submit.py", "if standing.request != run.request:", "if False:", "submit: another request with the same key"),
     ("verbs/submit.py", "standing.creation == run.creation", "True", "submit: an existing run is new"),
     ("verbs/submit.py", '        lookup.check(request.action, "action")\n', "        pass\n", "submit: unknown names are stored"),
-    ("verbs/status.py", "if not (is_pool_name(pool) and is_run_id(run_id)):", "if False:", "status: reads malformed ids"),
+    ("verbs/status.py", "store.read(run_key(pool, run_id)) if is_run_id(run_id) else None", "store.read(run_key(pool, run_id))", "status: reads malformed ids"),
     ("verbs/dead_letters.py", "        return False\n", "        return True\n", "dead letters: a living worker's letter is dropped"),
     ("verbs/dead_letters.py", "verdict in (Verdict.LOSE, Verdict.CLAIM):", "verdict is Verdict.LOSE:", "dead letters: a waiting run's letter is dropped"),
     ("verbs/dead_letters.py", "verdict in (Verdict.LOSE, Verdict.CLAIM):", "verdict is Verdict.CLAIM:", "dead letters: a dead worker's letter is dropped"),
-    ("verbs/dead_letters.py", "        drop(run, message, verdict)\n", "        pass\n", "dead letters: tokens are not answered"),
+    ("verbs/dead_letters.py", "        retrier.drop(run, message, verdict)\n", "        pass\n", "dead letters: tokens are not answered"),
     ("verbs/dead_letters.py", "    look(key)\n", "", "dead letters: nothing is looked at"),
     # run and request
     ("core/run.py", "value != field.default or field.name", "value or field.name", "run: no retries are the pool's retries"),
@@ -298,82 +293,3 @@ MUTATIONS = [Mutation(*it) for it in [
     ("core/request.py", "parse_constant=_no_constant", "parse_constant=float", "request: NaN is JSON"),
 ]]
 # fmt: on
-
-
-def copy_of_the_tree(to: Path) -> Path:
-    left_out = shutil.ignore_patterns("__pycache__", "test_behaviour.py")  # That is about docs.
-    for part in ("functions", "tests/unit", "tests/integration"):
-        shutil.copytree(ROOT / part, to / part, ignore=left_out)
-    for part in ("tests/conftest.py", "pyproject.toml"):
-        shutil.copy(ROOT / part, to / part)
-    return to
-
-
-def own_tests(file: str) -> list[str]:
-    """The tests that are most likely to notice: tried first, since they are quick."""
-    elsewhere = {"look": "hints", "relay": "hints", "status": "cancel", "orphans": "payloads"}
-    name = elsewhere.get(Path(file).stem, Path(file).stem) + ".py"
-    own = [f"{part}/test_{name}" for part in ALL if (ROOT / part / f"test_{name}").is_file()]
-    return list(dict.fromkeys([*own, "tests/integration/test_payloads.py"]))
-
-
-def failures(tree: Path, tests: Sequence[str], *options: str) -> list[str]:
-    """The tests that fail there."""
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", *tests, *options]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=tree,
-            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=SLOWEST_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return ["(the tests did not end)"]
-    test = r"^(?:FAILED|ERROR) (\S+?\.py(?:::\w+(?:\[.*?\])?)?)(?: - .*)?$"
-    found = re.findall(test, done.stdout, re.MULTILINE)
-    if not found and done.returncode:
-        return [f"(pytest ended with {done.returncode}) {done.stdout[-300:]}"]
-    return found
-
-
-def main(words: list[str]) -> int:
-    chosen = [
-        it for it in MUTATIONS if not words or any(word in it.breaks + it.file for word in words)
-    ]
-    with tempfile.TemporaryDirectory(prefix="mutations-") as scratch:
-        base = copy_of_the_tree(Path(scratch) / "base")
-        already = failures(base, ALL)
-        for test in already:
-            print(f"fails without a mutation, left out: {test}", flush=True)
-        left_out = [f"--deselect={test}" for test in already]
-
-        def found_by(numbered: tuple[int, Mutation]) -> str | None:
-            number, mutation = numbered
-            tree = shutil.copytree(base, Path(scratch) / str(number))
-            file = tree / "functions" / "workpool" / mutation.file
-            text = file.read_text()
-            if text.count(mutation.old) != 1:
-                found = None
-                note = f"stale: {mutation.old!r} stands {text.count(mutation.old)} times there"
-            else:
-                file.write_text(text.replace(mutation.old, mutation.new))
-                own = own_tests(mutation.file)
-                failed = failures(tree, own, "-x", *left_out) if own else []
-                failed = failed or failures(tree, ALL, "-x", *left_out)
-                found = failed[0] if failed else None
-                note = found or "SURVIVES"
-            shutil.rmtree(tree)
-            print(f"{mutation.file:<16} {mutation.breaks:<62} | {note}", flush=True)
-            return found
-
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            results = list(threads.map(found_by, enumerate(chosen)))
-    missed = results.count(None)
-    print(f"{len(results) - missed} of {len(results)} mutations found")
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

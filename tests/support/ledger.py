@@ -1,7 +1,8 @@
-"""The tests' own table, into which their actions and completion handlers write what they did.
+"""A table of the tests, in which the actions and completion handlers of `user_code` write what they
+did.
 
-`at` is the time in nanoseconds, or the word `completions` for the counter that a handler raises in
-its run's transaction.
+`at` is the time in nanoseconds. A handler's counter, which it raises in its run's transaction, has
+the word `completions` instead.
 """
 
 from typing import Any
@@ -32,7 +33,7 @@ class Ledger:
         return [item["what"]["S"] for item in self._items(run_id) if "what" in item]
 
     def times(self, run_id: str, what: str) -> list[float]:
-        """When that was written, in epoch milliseconds."""
+        """When `what` was written for the run, in epoch milliseconds."""
         items = [item for item in self._items(run_id) if item.get("what") == {"S": what}]
         return [int(item["at"]["S"]) / 1e6 for item in items]
 
@@ -42,7 +43,7 @@ class Ledger:
         return int(counts[0]) if counts else 0
 
     def all_completions(self) -> dict[str, int]:
-        """`completions` of every run that has any."""
+        """`completions` of each run that has any."""
         pages = self._dynamodb.get_paginator("scan").paginate(
             TableName=TABLE,
             FilterExpression="attribute_exists(#count)",

@@ -1,5 +1,8 @@
-"""The AWS CLI as far as the runbooks use it, by the SDK, whose models hold every command's name and
-options: the CLI itself needs a botocore of its own."""
+"""The AWS CLI as far as the runbooks use it. The CLI itself would need another version of botocore;
+this uses the SDK, whose models know the names and options of all commands.
+
+tests/e2e/test_runbooks.py runs it as a script.
+"""
 
 import json
 import sys
@@ -13,12 +16,12 @@ FLAGS = {"query": None, "output": "json"}
 
 
 def options(words: list[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Options with their values, and what stands by itself at the end."""
+    """The options with their values, and the argument at the end that belongs to no option."""
     found: dict[str, list[str]] = {}
     for word in words:
         if word.startswith("--"):
             values = found.setdefault(word[2:], [])
-        elif word.startswith("/dev/"):  # A file to write to: `invoke` alone has one.
+        elif word.startswith("/dev/"):  # A file to write to; only `invoke` has one.
             return found, [word]
         else:
             values.append(word)

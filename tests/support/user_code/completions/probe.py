@@ -1,4 +1,5 @@
-"""Completion handlers of the end-to-end tests: they count in the tests' own ledger table."""
+"""Completion handlers of the tests on the emulator: they write their calls and effects into the
+ledger."""
 
 import os
 import time
@@ -18,6 +19,17 @@ def _write(ctx: CompletionContext, what: str) -> None:
     )
 
 
+def _times_noted(ctx: CompletionContext, what: str) -> int:
+    answer = _ledger.query(
+        TableName="ledger",
+        KeyConditionExpression="#run = :run",
+        FilterExpression="what = :what",
+        ExpressionAttributeNames={"#run": "run"},
+        ExpressionAttributeValues={":run": {"S": ctx.run_id}, ":what": {"S": what}},
+    )
+    return int(answer["Count"])
+
+
 def _count(ctx: CompletionContext) -> dict[str, Any]:
     return {
         "Update": {
@@ -32,28 +44,21 @@ def _count(ctx: CompletionContext) -> dict[str, Any]:
 
 @completion
 def settled(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Called once: it counts its calls plainly, its effects in the transaction."""
+    """Notes each call at once, and counts its effects in the run's transaction."""
     _write(ctx, f"completion {result['type']} {context}")
     return [_count(ctx)]
 
 
 @completion
 def weighed(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> None:
-    """Writes how large the context and the value are that it is told."""
+    """Notes how large the context and the return value are that it is called with."""
     _write(ctx, f"{len(context)} {len(result['returnValue'])}")
 
 
 @completion
 def dies_once(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> list[dict[str, Any]]:
     """Its process ends in the middle of the first call."""
-    seen = _ledger.query(
-        TableName="ledger",
-        KeyConditionExpression="#run = :run",
-        FilterExpression="what = :died",
-        ExpressionAttributeNames={"#run": "run"},
-        ExpressionAttributeValues={":run": {"S": ctx.run_id}, ":died": {"S": "died"}},
-    )
-    if not seen["Items"]:
+    if not _times_noted(ctx, "died"):
         _write(ctx, "died")
         os._exit(1)
     return [_count(ctx)]
@@ -61,13 +66,7 @@ def dies_once(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> l
 
 @completion
 def raises_twice(ctx: CompletionContext, context: Any, result: dict[str, Any]) -> None:
-    calls = _ledger.query(
-        TableName="ledger",
-        KeyConditionExpression="#run = :run",
-        FilterExpression="what = :called",
-        ExpressionAttributeNames={"#run": "run"},
-        ExpressionAttributeValues={":run": {"S": ctx.run_id}, ":called": {"S": "called"}},
-    )["Items"]
+    calls_before = _times_noted(ctx, "called")
     _write(ctx, "called")
-    if len(calls) < 2:
+    if calls_before < 2:
         raise RuntimeError("not yet")

@@ -1,11 +1,8 @@
-"""The verbs that operate pools and take many, by every door: the routes, and the client, which in
-process and over HTTP is the same."""
+"""The routes that operate pools and that take many runs at once, and the client, which answers the
+same in process and over HTTP."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,18 +10,16 @@ import pytest
 
 import workpool
 from handlers import api
-from tests.integration.test_api import event
+from tests.support.http_server import QuietHandler, serve
+from tests.support.invocations import context_with, http_event
+from tests.support.runs import SETTLED
 from workpool import IdempotentWorkpool, client
 from workpool._http import Http
 from workpool.core import clock
 from workpool.core.run import Payload, open_partition
 
 NOW = 1_790_000_000_000
-PARKED = {
-    "kind": "completed",
-    "result": "success",
-    "return_value": Payload("1"),
-    "on_complete": "jobs.done",
+PARKED = SETTLED | {
     "finished_at": NOW,
     "completion": "parked",
     "completion_claim": "c1",
@@ -35,20 +30,16 @@ PARKED = {
 
 @pytest.fixture(autouse=True)
 def deployed(world) -> None:
-    world.code("actions", "jobs", "from workpool import action\n@action\ndef work(c, a): pass\n")
-    world.code(
-        "completions", "jobs", "from workpool import completion\n@completion\ndef done(*a): pass\n"
-    )
+    world.deploy_jobs()
 
 
 def call(method: str, path: str, body: str | None = None) -> tuple[int, Any]:
     """What the API's function answers."""
     split = urlsplit(path)
-    asked = event(method, split.path, body)
+    asked = http_event(method, split.path, body)
     if split.query:
         asked |= {"queryStringParameters": dict(parse_qsl(split.query))}
-    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 29_000)
-    answer = api.handler(asked, context)
+    answer = api.handler(asked, context_with(29_000))
     return answer["statusCode"], json.loads(answer["body"])
 
 
@@ -217,7 +208,7 @@ def test_what_aws_refuses_of_these_is_told_without_details(
 # The client
 
 
-class Server(BaseHTTPRequestHandler):
+class Server(QuietHandler):
     """The API's function behind an address."""
 
     def do(self) -> None:
@@ -231,8 +222,6 @@ class Server(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PATCH = do
 
-    def log_message(self, *args: Any) -> None: ...
-
 
 @pytest.fixture(params=["in process", "over HTTP"])
 def pool(request, world, monkeypatch) -> Iterator[IdempotentWorkpool]:
@@ -240,15 +229,10 @@ def pool(request, world, monkeypatch) -> Iterator[IdempotentWorkpool]:
     if request.param == "in process":
         yield pool
         return
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("WORKPOOL_API_URL", f"http://127.0.0.1:{server.server_address[1]}")
-    pool.__dict__["_own_transport"] = Http(stack="Test")
-    yield pool
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(Server) as url:
+        monkeypatch.setenv("WORKPOOL_API_URL", url)
+        pool.__dict__["_own_transport"] = Http(stack="Test")
+        yield pool
 
 
 @pytest.mark.promise(

@@ -1,4 +1,4 @@
-"""The code blocks of the README: what each is, by the comment above it."""
+"""The code blocks of the README. The comment above a block says what it is for."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """`what` is file (drop it there), run (a test runs it) or None."""
+    """`what` is "file" (write it to that path), "run" (a test runs it) or None."""
 
     what: str | None
     name: str | None
@@ -30,11 +30,11 @@ def blocks() -> list[Block]:
 
 
 def files() -> dict[str, str]:
-    """The files that a reader is told to write, by path."""
+    """The files that the README tells a reader to write, by path."""
     return {it.name: it.text for it in blocks() if it.what == "file" and it.name}
 
 
 def block(name: str) -> str:
-    """The text of a block that a test runs."""
+    """The text of the block that a test runs under this name."""
     [text] = [it.text for it in blocks() if it.what == "run" and it.name == name]
     return text

@@ -19,12 +19,12 @@ class Ran:
 
     @property
     def json(self) -> Any:
-        """What it printed, which is one JSON document and nothing else."""
+        """What it printed, which must be one JSON document."""
         return json.loads(self.out)
 
 
 class Command:
-    """Calls the script; `pool` is given to every call as its --pool."""
+    """Calls the script, with `pool` as --pool in each call that names none."""
 
     def __init__(self, environment: dict[str, str], *, pool: str) -> None:
         self.environment = {**os.environ, **environment}
@@ -36,7 +36,7 @@ class Command:
         return self.plainly(*arguments, stdin=stdin, **environment)
 
     def plainly(self, *typed: str, stdin: str = "", **environment: str) -> Ran:
-        """Without a pool."""
+        """Call it without a pool."""
         done = subprocess.run(
             [str(SCRIPT), *typed],
             input=stdin,

@@ -1,6 +1,6 @@
-"""The stack under test as a caller sees it: over the SDK, over HTTP, and its tables and logs.
+"""The stack under test as a caller sees it: by the SDK, by HTTP, and by its tables and logs.
 
-It only talks to the emulator that conftest.py started; it knows nothing of the project's own code.
+It only calls the emulator that `deploy` started, and knows nothing of the project's code.
 """
 
 import http.client
@@ -42,19 +42,20 @@ class Deployed:
         return self._clients[service]
 
     def submit(self, payload: dict[str, Any]) -> Any:
-        """What the submit function answers; RuntimeError with its errorMessage."""
+        """What the submit function answers. Raises RuntimeError with its errorMessage."""
         return self._invoke(self.outputs["SubmitFunctionName"], payload)
 
     def sweep(self) -> int:
-        """How many hints the sweeper repeats, which takes a run for overdue after one second."""
+        """Call the sweeper, for which a run is overdue after one second. Answers how many hints it
+        repeated."""
         return sum(self.invoke("sweeper", {"overdueSeconds": 1}).values())
 
     def invoke(self, part: str, payload: dict[str, Any]) -> Any:
-        """What the function `<stack>-<part>` answers; RuntimeError with its errorMessage."""
+        """What the function `<stack>-<part>` answers. Raises RuntimeError with its errorMessage."""
         return self._invoke(f"{self.name}-{part}", payload)
 
     def restart(self) -> None:
-        """Stop the emulator in the middle of all, and start it with its state."""
+        """Stop the emulator while everything runs, and start it again with its state."""
         restart.save_and_stop(self._emulator)
         restart.start_again(self._emulator, runs_table=self.outputs["RunsTableName"])
 
@@ -67,7 +68,7 @@ class Deployed:
         return shape
 
     def http(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """A signed request: status and JSON. Bytes are sent as they are."""
+        """Send a signed request. Answers the status and the JSON. Bytes are sent as they are."""
         return self._http(method, path, body, signed=True)
 
     def unsigned(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -84,11 +85,12 @@ class Deployed:
         timeout: float = 30,
         until: Callable[[dict[str, Any]], bool] = lambda status: status["kind"] in ENDED,
     ) -> dict[str, Any]:
-        """The first status that `until` accepts; by default the run's end."""
+        """Wait for a status that `until` accepts. Default: the run has ended."""
         return self.until(lambda: self.status(pool, run_id), until, timeout)
 
     def until(self, read: Callable[[], T], good: Callable[[T], bool], timeout: float = 30) -> T:
-        """Looks again and again, and rests for twice as long as a look takes, up to a second."""
+        """Read until the value is good. Between two reads, rest for twice as long as a read takes,
+        but at most a second."""
         deadline = time.monotonic() + timeout
         while True:
             began = time.monotonic()
@@ -113,13 +115,14 @@ class Deployed:
         return sum(page["Count"] for page in pages.paginate(TableName=table, Select="COUNT"))
 
     def depth(self, queue_url: str) -> int:
-        """Messages that wait; not those in flight or hidden until their next delivery."""
+        """How many messages wait, without those that are in flight or hidden."""
         name = "ApproximateNumberOfMessages"
         answer = self.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=[name])
         return int(answer["Attributes"][name])
 
     def settled(self, pool: str, run_id: str) -> None:
-        """Returns when no message waits in the pool's queues and the run's item rests: a second."""
+        """Wait until for a second no message waits in the pool's queues and the run's item does not
+        change."""
         queues = [self._queue(f"{self.name}-{pool}-work"), self._queue(f"{self.name}-completions")]
         seen: list[tuple[int, dict[str, Any]]] = []
 
@@ -142,7 +145,7 @@ class Deployed:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def kill(self, part: str) -> None:
-        """kill -9 of the workers of a function: `<stack>-<part>`."""
+        """Kill the worker processes of the function `<stack>-<part>`."""
         server = psutil.Process(self._emulator.pid)
         its = f"ministack-lambda-{self.name}-{part}-"
         for worker in server.children():

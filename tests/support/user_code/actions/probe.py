@@ -1,4 +1,4 @@
-"""Actions of the end-to-end tests: each writes what it did into the tests' own ledger table."""
+"""Actions of the tests on the emulator: they write what they do into the ledger."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ def _write(ctx: ActionContext, what: str) -> None:
 
 @action
 def work(ctx: ActionContext, args: dict[str, Any]) -> dict[str, Any]:
-    """Fails `failures` times, then sleeps `seconds` and answers."""
+    """Sleeps `seconds` in each attempt, and fails in the first `failures` of them."""
     _write(ctx, "start")
     time.sleep(args.get("seconds", 0))
     if ctx.retries < args.get("failures", 0):
@@ -49,7 +49,7 @@ def refuse(ctx: ActionContext, args: dict[str, Any]) -> None:
 
 @action
 def swell(ctx: ActionContext, args: dict[str, Any]) -> str:
-    """Answers a value of so many bytes of JSON."""
+    """Returns a value of `bytes` bytes of JSON."""
     return "x" * (args["bytes"] - 2)
 
 
@@ -64,7 +64,7 @@ def crash(ctx: ActionContext, args: dict[str, Any]) -> str:
 
 @action
 def overrun(ctx: ActionContext, args: dict[str, Any]) -> str:
-    """Outlives the pool's limit on the first attempt."""
+    """Runs longer than its pool allows, on the first attempt."""
     _write(ctx, "start")
     if ctx.retries == 0:
         time.sleep(60)
@@ -73,9 +73,9 @@ def overrun(ctx: ActionContext, args: dict[str, Any]) -> str:
 
 @action
 def spread(ctx: ActionContext, args: dict[str, Any]) -> str:
-    """Submits a further run from inside an action."""
+    """Submits another run from inside an action."""
     return IdempotentWorkpool("default").run(work, {}, idempotency_key=f"after-{ctx.run_id}")
 
 
 def undecorated(ctx: ActionContext, args: dict[str, Any]) -> None:
-    """Not to be run by anybody."""
+    """Nobody may run this."""
