@@ -119,7 +119,7 @@ class Stage:
 
     # Calls
 
-    def client(self, service: str) -> Any:
+    def client(self, service: Any) -> Any:
         """A client that repeats nothing: the caller decides what a lost answer means."""
         if service not in self._clients:
             environment = self.emulator.client_environment()

@@ -127,7 +127,7 @@ class Emulator:
             "AWS_SECRET_ACCESS_KEY": _KEY,
         }
 
-    def client(self, service: str) -> Any:
+    def client(self, service: Any) -> Any:
         """A boto3 client of this emulator, whatever the environment says; it repeats nothing."""
         return boto3.client(
             service,

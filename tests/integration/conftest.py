@@ -491,7 +491,7 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     here = World(source=tmp_path)
     monkeypatch.setattr(clock, "now_ms", lambda: here.now_ms)
     monkeypatch.setattr(clients, "client", cache(lambda service: _Wire(here, service)))
-    monkeypatch.setattr(clients, "patient", lambda service, seconds: clients.client(service))
+    monkeypatch.setattr(clients, "patient_lambda", lambda seconds: clients.client("lambda"))
     for pool, deployed in POOLS.items():
         here.lambdas.deploy(f"{STACK}-{pool}-consumer", int(str(deployed["maxParallelism"])))
     _forget()
