@@ -187,7 +187,7 @@ class Load:
         }
         if submit.via == "torn":
             row["ConditionExpression"] = "attribute_exists(run)"
-        items = [{"Put": row}, entry]
+        items: list[Any] = [{"Put": row}, entry]
         try:
             self.stage.client("dynamodb").transact_write_items(TransactItems=items)
         except ClientError as error:

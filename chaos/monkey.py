@@ -197,18 +197,20 @@ class Monkey:
         """Send ended events again that have passed."""
         details = self._passing.details
         start = int(pick * len(details))
-        entries = [
-            {
-                "EventBusName": self._stage.outputs["EventBusName"],
-                "Source": "workpool",
-                "DetailType": "Run Ended",
-                "Detail": detail,
-            }
-            for detail in details[start : start + most]
-        ] * copies
-        for first in range(0, len(entries), 10):
-            self._stage.client("events").put_events(Entries=entries[first : first + 10])
-        return len(entries), f"{len(entries)} ended events again"
+        again = details[start : start + most] * copies
+        for first in range(0, len(again), 10):
+            self._stage.client("events").put_events(
+                Entries=[
+                    {
+                        "EventBusName": self._stage.outputs["EventBusName"],
+                        "Source": "workpool",
+                        "DetailType": "Run Ended",
+                        "Detail": detail,
+                    }
+                    for detail in again[first : first + 10]
+                ]
+            )
+        return len(again), f"{len(again)} ended events again"
 
     def pause(self, *, queue: str) -> tuple[int, str]:
         """Give the function of a queue no concurrency."""

@@ -6,14 +6,17 @@ It changes nothing but invokes the sweeper, which the schedule would do much lat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chaos.plan import POOLS
 from chaos.stage import STACK, Stage
 from chaos.watch import AWS_DOWN
 
+if TYPE_CHECKING:
+    from types_boto3_sqs.literals import QueueAttributeNameType
+
 SWEEP_EVERY_S = 5.0
-COUNTS = {
+COUNTS: "dict[QueueAttributeNameType, str]" = {
     "ApproximateNumberOfMessages": "waiting",
     "ApproximateNumberOfMessagesNotVisible": "in flight",
     "ApproximateNumberOfMessagesDelayed": "delayed",

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.config import Config
 from botocore.credentials import Credentials
 
 from chaos.plan import COMPLETIONS, POOLS
@@ -44,7 +42,7 @@ class Stage:
             log.unlink()
         self.emulator = Emulator(directory=directory, port=0, environment=restart.PERSIST)
         self.emulator.stop()  # Stop an emulator that a killed chaos run left behind.
-        self._clients: dict[str, Any] = {}
+        self.client = self.emulator.client
         self._restarts = 0
 
     def open(self) -> None:
@@ -115,25 +113,6 @@ class Stage:
         return str(mapping["UUID"])
 
     # Calls
-
-    def client(self, service: str) -> Any:
-        """A client that never retries: the caller decides what a lost answer means."""
-        if service not in self._clients:
-            environment = self.emulator.client_environment()
-            self._clients[service] = boto3.client(
-                service,
-                endpoint_url=environment["AWS_ENDPOINT_URL"],
-                region_name=REGION,
-                aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-                aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-                config=Config(
-                    retries={"total_max_attempts": 1},
-                    connect_timeout=5,
-                    read_timeout=60,
-                    max_pool_connections=40,
-                ),
-            )
-        return self._clients[service]
 
     def invoke(self, function: str, event: Any) -> Any:
         """Invoke a function and return its answer. Raises RuntimeError with its errorMessage."""

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 from urllib.request import urlopen
 
 import boto3
@@ -177,7 +177,7 @@ class Story:
         return False
 
     def _read_visibility_timeout(self) -> int:
-        name = "VisibilityTimeout"
+        name: Final = "VisibilityTimeout"
         url = self.deployment.outputs[f"{POOL.capitalize()}QueueUrl"]
         answer = boto3.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=[name])
         return int(answer["Attributes"][name])

@@ -14,13 +14,22 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import boto3
 import psutil
 from botocore.config import Config
 
 from local.errors import LocalError
+
+if TYPE_CHECKING:
+    from types_boto3_cloudformation import CloudFormationClient
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodbstreams import DynamoDBStreamsClient
+    from types_boto3_events import EventBridgeClient
+    from types_boto3_lambda import LambdaClient
+    from types_boto3_sqs import SQSClient
+    from types_boto3_stepfunctions import SFNClient
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
@@ -56,6 +65,7 @@ class Emulator:
             self.port = port or self._find_running_port() or DEFAULT_PORT
         self._environment = dict(environment or {})
         self._child: subprocess.Popen[bytes] | None = None
+        self._clients: dict[str, Any] = {}
 
     @property
     def endpoint(self) -> str:
@@ -133,16 +143,38 @@ class Emulator:
             "AWS_SECRET_ACCESS_KEY": _KEY,
         }
 
-    def client(self, service: str) -> Any:
-        """A boto3 client of this emulator, whatever the environment says. It never retries."""
-        return boto3.client(
-            service,
-            endpoint_url=self.endpoint,
-            region_name=REGION,
-            aws_access_key_id=_KEY,
-            aws_secret_access_key=_KEY,
-            config=Config(retries={"total_max_attempts": 1}),
-        )
+    @overload
+    def client(self, service: Literal["cloudformation"]) -> "CloudFormationClient": ...
+    @overload
+    def client(self, service: Literal["dynamodb"]) -> "DynamoDBClient": ...
+    @overload
+    def client(self, service: Literal["dynamodbstreams"]) -> "DynamoDBStreamsClient": ...
+    @overload
+    def client(self, service: Literal["events"]) -> "EventBridgeClient": ...
+    @overload
+    def client(self, service: Literal["lambda"]) -> "LambdaClient": ...
+    @overload
+    def client(self, service: Literal["sqs"]) -> "SQSClient": ...
+    @overload
+    def client(self, service: Literal["stepfunctions"]) -> "SFNClient": ...
+    def client(self, service: Any) -> Any:
+        """A boto3 client of this emulator, whatever the environment says. It never retries: the
+        caller decides what a lost answer means."""
+        if service not in self._clients:
+            self._clients[service] = boto3.client(
+                service,
+                endpoint_url=self.endpoint,
+                region_name=REGION,
+                aws_access_key_id=_KEY,
+                aws_secret_access_key=_KEY,
+                config=Config(
+                    retries={"total_max_attempts": 1},
+                    connect_timeout=5,
+                    read_timeout=60,
+                    max_pool_connections=40,
+                ),
+            )
+        return self._clients[service]
 
     def find_process(self, *, local_port: int) -> int | None:
         """The pid of this emulator's process that has a TCP connection from that local port."""

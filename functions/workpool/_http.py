@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from workpool._verbs import Json, encode
@@ -20,6 +20,10 @@ from workpool.errors import (
     WorkpoolError,
     error_of,
 )
+
+if TYPE_CHECKING:
+    from boto3 import Session
+    from botocore.httpsession import URLLib3Session
 
 TRIES = 4
 
@@ -33,7 +37,7 @@ class Http:
         self._region = region
 
     @cached_property
-    def _session(self) -> Any:
+    def _session(self) -> "Session":
         import boto3  # Here, so that importing the client stays quick.
 
         return boto3.Session(profile_name=self._profile, region_name=self._region)
@@ -114,7 +118,9 @@ class Http:
             method, self._url + path, data=data, headers={"Content-Type": "application/json"}
         )
         region = self._session.region_name or "us-east-1"
-        SigV4Auth(self._session.get_credentials(), "execute-api", region).add_auth(call)
+        credentials = self._session.get_credentials()
+        # Without credentials (None), add_auth raises NoCredentialsError.
+        SigV4Auth(credentials, "execute-api", region).add_auth(call)  # type: ignore[arg-type]
         try:
             answer = _connections().send(call.prepare())
         except BotoCoreError as error:
@@ -130,7 +136,7 @@ class Http:
 
 
 @cache
-def _connections() -> Any:
+def _connections() -> "URLLib3Session":
     from botocore.httpsession import URLLib3Session
 
     return URLLib3Session(timeout=35)

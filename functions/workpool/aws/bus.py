@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from workpool.aws import clients
 from workpool.aws.environment import environment
 from workpool.core.run import VERSION, Run
+
+if TYPE_CHECKING:
+    from types_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
 SOURCE = "workpool"
 RUN_ENDED = "Run Ended"
@@ -18,16 +22,7 @@ def announce(runs: Sequence[Run]) -> list[Run]:
     refused: list[Run] = []
     for start in range(0, len(runs), BATCH):
         batch = runs[start : start + BATCH]
-        entries = [
-            {
-                "EventBusName": environment().event_bus,
-                "Source": SOURCE,
-                "DetailType": RUN_ENDED,
-                "Detail": json.dumps(detail(run)),
-                **({"TraceHeader": run.trace} if run.trace else {}),
-            }
-            for run in batch
-        ]
+        entries = [_entry(run) for run in batch]
         try:
             answer = clients.client("events").put_events(Entries=entries)
         except clients.AWSError:
@@ -39,6 +34,18 @@ def announce(runs: Sequence[Run]) -> list[Run]:
                 if "ErrorCode" in entry
             ]
     return refused
+
+
+def _entry(run: Run) -> "PutEventsRequestEntryTypeDef":
+    entry: PutEventsRequestEntryTypeDef = {
+        "EventBusName": environment().event_bus,
+        "Source": SOURCE,
+        "DetailType": RUN_ENDED,
+        "Detail": json.dumps(detail(run)),
+    }
+    if run.trace:
+        entry["TraceHeader"] = run.trace
+    return entry
 
 
 def detail(run: Run) -> dict[str, object]:

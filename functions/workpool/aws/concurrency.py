@@ -4,13 +4,16 @@ Reserved concurrency is the hard bound and comes first, always; then the queue's
 change AWS applies some seconds later.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from workpool.aws import clients
 from workpool.aws.environment import environment
 from workpool.aws.pools import Pool
+
+if TYPE_CHECKING:
+    from types_boto3_lambda.type_defs import EventSourceMappingConfigurationTypeDef
 
 LEAST_MAPPING = 2
 """A mapping's MaximumConcurrency begins here; reserved concurrency bounds a pool of one."""
@@ -49,7 +52,6 @@ def holds(pool: Pool, *, limit: int, paused: bool) -> bool:
     return enabled is not paused and maximum == max(LEAST_MAPPING, limit)
 
 
-def _mapping(function: str) -> dict[str, Any]:
+def _mapping(function: str) -> "EventSourceMappingConfigurationTypeDef":
     answer = clients.client("lambda").list_event_source_mappings(FunctionName=function)
-    mapping: dict[str, Any] = answer["EventSourceMappings"][0]
-    return mapping
+    return answer["EventSourceMappings"][0]

@@ -15,7 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
@@ -23,6 +23,14 @@ from workpool.aws import clients, pools
 from workpool.aws.environment import environment
 from workpool.core.changes import Change, deltas
 from workpool.core.run import Item
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb.type_defs import (
+        DeleteTypeDef,
+        PutTypeDef,
+        TransactWriteItemTypeDef,
+        UpdateTypeDef,
+    )
 
 LANES = 8
 """Rows that share a pool's number of pending runs, so that its writers do not wait in line."""
@@ -102,12 +110,13 @@ def _marker(first: str) -> str | None:
     answer = clients.client("dynamodb").get_item(
         TableName=environment().stats_table, Key=_key("marker", first), ConsistentRead=True
     )
-    last: str | None = answer.get("Item", {}).get("last", {}).get("S")
-    return last
+    return answer.get("Item", {}).get("last", {}).get("S")
 
 
-def _mark(first: str, counted: str | None, last: str, expires_at: int) -> dict[str, Any]:
-    put: dict[str, Any] = {
+def _mark(
+    first: str, counted: str | None, last: str, expires_at: int
+) -> "TransactWriteItemTypeDef":
+    put: PutTypeDef = {
         "TableName": environment().stats_table,
         "Item": {
             **_key("marker", first),
@@ -123,22 +132,26 @@ def _mark(first: str, counted: str | None, last: str, expires_at: int) -> dict[s
     return {"Put": put}
 
 
-def _add(pk: str, sk: str, row: Counter[str], expires_at: int) -> dict[str, Any]:
-    names = [name for name, value in row.items() if value]
-    adds = ", ".join(f"#{name} :{name}" for name in names) or "#executions :zero"
-    values: dict[str, Any] = {f":{name}": {"N": str(row[name])} for name in names}
-    update: dict[str, Any] = {
-        "TableName": environment().stats_table,
-        "Key": _key(pk, sk),
-        "UpdateExpression": f"ADD {adds}",
-        "ExpressionAttributeNames": {f"#{name}": name for name in names or ["executions"]},
-        "ExpressionAttributeValues": values or {":zero": {"N": "0"}},
-    }
+def _add(pk: str, sk: str, row: Counter[str], expires_at: int) -> "TransactWriteItemTypeDef":
+    counts = {name: value for name, value in row.items() if value}
+    adds = ", ".join(f"#{name} :{name}" for name in counts) or "#executions :zero"
+    names = {f"#{name}": name for name in counts or ["executions"]}
+    values: Item = {f":{name}": {"N": str(value)} for name, value in counts.items()}
+    values = values or {":zero": {"N": "0"}}
+    expression = f"ADD {adds}"
     if sk.startswith("window#"):
-        update["UpdateExpression"] += " SET #expiresAt = :expiresAt"
-        update["ExpressionAttributeNames"]["#expiresAt"] = "expiresAt"
-        update["ExpressionAttributeValues"][":expiresAt"] = {"N": str(expires_at)}
-    return {"Update": update}
+        expression += " SET #expiresAt = :expiresAt"
+        names["#expiresAt"] = "expiresAt"
+        values[":expiresAt"] = {"N": str(expires_at)}
+    return {
+        "Update": {
+            "TableName": environment().stats_table,
+            "Key": _key(pk, sk),
+            "UpdateExpression": expression,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+        }
+    }
 
 
 def pending(pool: str) -> int:
@@ -180,14 +193,14 @@ def note_drift(pool: str, finding: str) -> None:
 def correct_pending(pool: str, by: int, *, finding: str) -> bool:
     """Put right what two recounts in a row found; False: the one before found something else."""
     table = environment().stats_table
-    noted = {
+    noted: DeleteTypeDef = {
         "TableName": table,
         "Key": _key(_pk(pool), "drift"),
         "ConditionExpression": "#finding = :finding",
         "ExpressionAttributeNames": {"#finding": "finding"},
         "ExpressionAttributeValues": {":finding": {"S": finding}},
     }
-    put_right = {
+    put_right: UpdateTypeDef = {
         "TableName": table,
         "Key": _key(_pk(pool), "pending#0"),
         "UpdateExpression": "ADD #pending :by",

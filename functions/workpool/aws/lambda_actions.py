@@ -38,7 +38,7 @@ def call(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
                 f"actionTimeoutSeconds ({pool_limit_ms / 1000:g}) and what is left of it",
                 retryable=timeout_ms < pool_limit_ms,
             )
-        answer = clients.patient("lambda", limit_ms // 1000 + 1).invoke(
+        answer = clients.patient_lambda(limit_ms // 1000 + 1).invoke(
             FunctionName=name,
             Payload=json.dumps(
                 {
@@ -69,7 +69,7 @@ def _returned(text: str) -> Outcome:
 @lru_cache(256)
 def function_timeout_ms(name: str, _when: int) -> int:
     about = clients.client("lambda").get_function_configuration(FunctionName=name)
-    return int(about["Timeout"]) * 1000
+    return about["Timeout"] * 1000
 
 
 def _failure(text: str) -> Failure:

@@ -5,6 +5,7 @@ nothing about a run.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from workpool.aws import clients
 from workpool.aws.environment import environment
@@ -12,15 +13,20 @@ from workpool.core import clock
 from workpool.core.run import Item, Run, decode, encode, open_partitions
 from workpool.errors import UnknownShape
 
+if TYPE_CHECKING:
+    from types_boto3_dynamodb.type_defs import ScanInputTypeDef
+
 
 def open_page(cursor: Item | None, *, limit: int) -> tuple[list[str], Item | None]:
     """Keys of runs in the open index from a cursor on, and the next cursor; None at the end."""
-    answer = clients.client("dynamodb").scan(
-        TableName=environment().runs_table,
-        IndexName="open",
-        Limit=limit,
-        **({"ExclusiveStartKey": cursor} if cursor else {}),
-    )
+    scan: ScanInputTypeDef = {
+        "TableName": environment().runs_table,
+        "IndexName": "open",
+        "Limit": limit,
+    }
+    if cursor:
+        scan["ExclusiveStartKey"] = cursor
+    answer = clients.client("dynamodb").scan(**scan)
     return [item["run"]["S"] for item in answer["Items"]], answer.get("LastEvaluatedKey")
 
 
@@ -80,7 +86,8 @@ def read_many(keys: Sequence[str]) -> list[Run | UnknownShape]:
                 found.append(Run.from_item(item))
             except UnknownShape as unreadable:
                 found.append(unreadable)
-        left = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+        unprocessed = answer.get("UnprocessedKeys", {})
+        left = unprocessed[table]["Keys"] if table in unprocessed else []
     return found
 
 
@@ -111,7 +118,8 @@ def sweeper_cursor() -> Item | None:
     answer = clients.client("dynamodb").get_item(
         TableName=environment().stats_table, Key=_SWEEPER, ConsistentRead=True
     )
-    cursor = answer.get("Item", {}).get("cursor", {}).get("M")
+    row: Item = answer.get("Item", {})
+    cursor: Item = row.get("cursor", {}).get("M", {})
     return cursor or None
 
 

@@ -90,7 +90,7 @@ def read(payload: Payload | None) -> str | None:
     name = payload.at
     try:
         answer = clients.client("s3").get_object(Bucket=environment().payloads_bucket, Key=name)
-        return str(answer["Body"].read().decode())
+        return answer["Body"].read().decode()
     except clients.AWSError as error:
         if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchKey":
             raise PayloadLost(name) from error
@@ -99,12 +99,10 @@ def read(payload: Payload | None) -> str | None:
 
 def url(name: str) -> str:
     """Where the object can be read without any rights, for 15 minutes."""
-    return str(
-        clients.client("s3").generate_presigned_url(
-            ClientMethod="get_object",
-            Params={"Bucket": environment().payloads_bucket, "Key": name},
-            ExpiresIn=URL_SECONDS,
-        )
+    return clients.client("s3").generate_presigned_url(
+        ClientMethod="get_object",
+        Params={"Bucket": environment().payloads_bucket, "Key": name},
+        ExpiresIn=URL_SECONDS,
     )
 
 
@@ -126,11 +124,11 @@ def delete(names: Sequence[str]) -> None:
 
 def written(after: str) -> list[Written]:
     """The next thousand objects by name, behind one name; the first behind ""."""
-    answer = clients.client("s3").list_objects_v2(
-        Bucket=environment().payloads_bucket,
-        MaxKeys=PAGE,
-        **({"StartAfter": after} if after else {}),
-    )
+    s3, bucket = clients.client("s3"), environment().payloads_bucket
+    if after:
+        answer = s3.list_objects_v2(Bucket=bucket, MaxKeys=PAGE, StartAfter=after)
+    else:
+        answer = s3.list_objects_v2(Bucket=bucket, MaxKeys=PAGE)
     return [
         Written(it["Key"], round(it["LastModified"].timestamp() * 1000))
         for it in answer.get("Contents", [])

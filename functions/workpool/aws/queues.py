@@ -4,12 +4,15 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from workpool.aws import clients
 from workpool.aws.environment import environment
 from workpool.core.message import Message
 from workpool.core.run import VERSION, Run
+
+if TYPE_CHECKING:
+    from types_boto3_sqs.literals import QueueAttributeNameType
 
 BATCH = 10
 """Entries that SQS takes in one request."""
@@ -31,9 +34,14 @@ def _deliver(pool: str, runs: list[Run]) -> list[Run]:
     return [runs[index] for index in refused]
 
 
-def _options(run: Run) -> dict[str, Any]:
+class _Options(TypedDict, total=False):
+    MessageGroupId: str
+    MessageSystemAttributes: dict[Literal["AWSTraceHeader"], Any]
+
+
+def _options(run: Run) -> _Options:
     """Whose turn the message takes, and the trace that it belongs to."""
-    options: dict[str, Any] = {}
+    options: _Options = {}
     if run.fairness_key:
         options["MessageGroupId"] = run.fairness_key
     if run.trace:
@@ -68,7 +76,10 @@ def park(pool: str | None, body: str, *, reason: str) -> None:
 
 def depth(url: str) -> int:
     """Messages on a queue, in flight or not."""
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    names: list[QueueAttributeNameType] = [
+        "ApproximateNumberOfMessages",
+        "ApproximateNumberOfMessagesNotVisible",
+    ]
     answer = clients.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=names)
     return sum(int(answer["Attributes"][name]) for name in names)
 
@@ -88,12 +99,15 @@ def _url(name: str) -> str:
     return beside.rpartition("/")[0] + "/" + name
 
 
-def _send(url: str, bodies: list[str], options: list[dict[str, Any]]) -> list[int]:
+def _send(url: str, bodies: list[str], options: list[_Options]) -> list[int]:
     """Send by tens. Answers the positions that were refused; a failed request refuses its ten."""
     refused: list[int] = []
     for start in range(0, len(bodies), BATCH):
         positions = range(start, min(start + BATCH, len(bodies)))
-        entries = [{"Id": str(at), "MessageBody": bodies[at], **options[at]} for at in positions]
+        # `Any`: mypy cannot merge a TypedDict that names only some of an entry's optional keys.
+        entries: list[Any] = [
+            {"Id": str(at), "MessageBody": bodies[at], **options[at]} for at in positions
+        ]
         try:
             answer = clients.client("sqs").send_message_batch(QueueUrl=url, Entries=entries)
         except clients.AWSError:

@@ -6,6 +6,9 @@ closed; both answers mean that there is nothing left to do.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
@@ -14,6 +17,9 @@ from workpool.aws.environment import environment
 from workpool.core.clock import timestamp
 from workpool.core.message import Message, Verdict
 from workpool.core.run import VERSION, Run
+
+if TYPE_CHECKING:
+    from types_boto3_stepfunctions.type_defs import StartExecutionInputTypeDef
 
 RETRY = "Workpool.Retry"
 """The one failure of an Attempt: its cause is the next due, and Backoff waits for it."""
@@ -25,20 +31,22 @@ _ENDED = frozenset({"ExecutionDoesNotExist", "ValidationException"})
 
 def start(run: Run) -> None:
     """Start the execution that waits for the run's due. Harmless when there is one."""
+    execution: StartExecutionInputTypeDef = {
+        "stateMachineArn": environment().retrier(run.pool),
+        "name": run.execution_name(),
+        "input": json.dumps(
+            {
+                "v": VERSION,
+                "run": run.key,
+                "group": run.fairness_key or run.run_id,
+                "retry": {"Cause": timestamp(run.due)},
+            }
+        ),
+    }
+    if run.trace:
+        execution["traceHeader"] = run.trace
     try:
-        clients.client("stepfunctions").start_execution(
-            stateMachineArn=environment().retrier(run.pool),
-            name=run.execution_name(),
-            input=json.dumps(
-                {
-                    "v": VERSION,
-                    "run": run.key,
-                    "group": run.fairness_key or run.run_id,
-                    "retry": {"Cause": timestamp(run.due)},
-                }
-            ),
-            **({"traceHeader": run.trace} if run.trace else {}),
-        )
+        clients.client("stepfunctions").start_execution(**execution)
     except ClientError as error:
         if error.response["Error"]["Code"] != "ExecutionAlreadyExists":
             raise
@@ -58,12 +66,18 @@ def stop(run: Run) -> None:
 def answer_ended(token: str, run: Run | None) -> None:
     """Let the execution succeed: the run needs it no more."""
     output = {"kind": run.kind if run else "unknown"}
-    _answer("send_task_success", taskToken=token, output=json.dumps(output))
+    with _unless_closed():
+        clients.client("stepfunctions").send_task_success(
+            taskToken=token, output=json.dumps(output)
+        )
 
 
 def answer_retry(token: str, due: int) -> None:
     """Have the execution wait for `due` and send the next attempt."""
-    _answer("send_task_failure", taskToken=token, error=RETRY, cause=timestamp(due))
+    with _unless_closed():
+        clients.client("stepfunctions").send_task_failure(
+            taskToken=token, error=RETRY, cause=timestamp(due)
+        )
 
 
 def drop(run: Run | None, message: Message, verdict: Verdict) -> None:
@@ -78,9 +92,11 @@ def drop(run: Run | None, message: Message, verdict: Verdict) -> None:
         answer_ended(message.token, run)
 
 
-def _answer(operation: str, **parameters: str) -> None:
+@contextmanager
+def _unless_closed() -> Iterator[None]:
+    """An execution that is closed needs no answer: that it refuses one is no error."""
     try:
-        getattr(clients.client("stepfunctions"), operation)(**parameters)
+        yield
     except ClientError as error:
         if error.response["Error"]["Code"] not in _CLOSED:
             raise

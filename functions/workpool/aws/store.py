@@ -9,7 +9,7 @@ again. Nothing here decides what should happen to a run.
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, ParamValidationError
 
@@ -17,7 +17,10 @@ from workpool.aws import clients
 from workpool.aws.environment import environment
 from workpool.core import clock
 from workpool.core.retry import Finish, Reschedule
-from workpool.core.run import Item, Payload, Run, attribute, encode, open_partition
+from workpool.core.run import Payload, Run, attribute, encode, open_partition
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb.type_defs import UpdateTypeDef
 
 
 class Refused(Exception):
@@ -201,7 +204,7 @@ def lease_completion(run: Run, *, claim: str, now_ms: int, lease: int) -> Run:
     )
 
 
-def complete(run: Run, *, expires_at: int, writes: Sequence[dict[str, Any]]) -> Run:
+def complete(run: Run, *, expires_at: int, writes: Sequence[Any]) -> Run:
     """Completion pending -> done, in one transaction with the handler's own writes: this lease.
 
     Raises HandlerWritesRefused if those are what DynamoDB refused.
@@ -333,7 +336,8 @@ def _transition(
     return _write(update, mine)
 
 
-def _write(update: dict[str, Any], mine: Callable[[Run], bool]) -> Run:
+def _write(update: Any, mine: Callable[[Run], bool]) -> Run:
+    # `Any`: mypy refuses to add a parameter that UpdateTypeDef also has.
     try:
         answer = clients.client("dynamodb").update_item(
             **update, ReturnValues="ALL_NEW", ReturnValuesOnConditionCheckFailure="ALL_OLD"
@@ -351,7 +355,7 @@ def _update(
     count: str | None = None,
     condition: str,
     values: dict[str, Any],
-) -> dict[str, Any]:
+) -> "UpdateTypeDef":
     """An UpdateItem: `changes` by field name (None: leave it), `count`, a field that becomes one
     more, `values` of the condition."""
     sets = {attribute(field): value for field, value in changes.items() if value is not None}
@@ -384,7 +388,7 @@ def _refused(error: ClientError) -> Run | None:
     return _run_of(error.response.get("Item"))
 
 
-def _run_of(item: Item | None) -> Run | None:
+def _run_of(item: Any) -> Run | None:  # `Any`: botocore's types lack the item of a refusal.
     return Run.from_item(item) if item else None
 
 

@@ -20,7 +20,8 @@ YEAR_10000_MS = 253_402_300_800_000
 Kind = Literal["enqueued", "scheduled", "running", "completed", "canceled"]
 Result = Literal["success", "failed", "canceled"]
 Completion = Literal["pending", "done", "parked"]
-Item = dict[str, dict[str, Any]]
+Item = dict[str, Any]
+"""In DynamoDB's low-level form: each value is a dict of its type's name and the value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,8 +89,8 @@ def workpool_local(
         forget(STACK)
         dynamodb, bucket = boto3.client("dynamodb"), boto3.resource("s3").Bucket(BUCKET)
         region = dynamodb.meta.region_name
-        where = {"LocationConstraint": region}
-        bucket.create(**({} if region == REGION else {"CreateBucketConfiguration": where}))
+        where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        bucket.create(**({} if region == REGION else where))
         made = [
             dynamodb.create_table(**it)["TableDescription"]["TableName"]
             for it in tables(runs=f"{STACK}-runs", stats=f"{STACK}-stats")
@@ -134,7 +134,7 @@ class WorkpoolLocal:
 
         for place, name, value in (
             (clients, "client", client_of),
-            (clients, "patient", lambda service, seconds: client_of(service)),
+            (clients, "patient_lambda", lambda seconds: client_of("lambda")),
             (clock, "now_ms", lambda: self.now_ms),
             (clock, "monotonic", lambda: self.now_ms / 1000),
             (clock, "sleep", self.tick),
