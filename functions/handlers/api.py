@@ -107,7 +107,7 @@ def failed(error: Exception) -> Response[str]:
 
 @app.not_found
 def not_found(error: Exception) -> Response[str]:
-    return _json(404, InvalidRequest("no such path; see the API's table in the README").payload())
+    return _json(404, InvalidRequest("no such path; docs/api.md lists all requests").payload())
 
 
 def _query() -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""The code blocks of the README. The comment above a block says what it is for."""
+"""The code blocks of the README and of docs/api.md. The comment above a block says what it is for."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 README = Path(__file__).parents[2] / "README.md"
+PAGES = (README, README.parent / "docs" / "api.md")
 
 _BLOCK = re.compile(
     r"(?:<!-- (?P<what>file|run): (?P<name>.+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
@@ -25,7 +26,8 @@ class Block:
 def blocks() -> list[Block]:
     return [
         Block(it["what"], it["name"], it["language"], it["text"])
-        for it in _BLOCK.finditer(README.read_text())
+        for page in PAGES
+        for it in _BLOCK.finditer(page.read_text())
     ]
 
 
