@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.request import urlopen
 
 import boto3
@@ -26,6 +26,9 @@ from demo.checks import Evidence
 from demo.orders import ACCOUNT, ACCOUNTS_TABLE, ORDERS_TABLE, Order
 from local.deploy import Deployment
 from workpool import IdempotentWorkpool, RunStatus
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
 
 POOL = "default"
 SUBMITTERS = 8
@@ -91,7 +94,7 @@ class Story:
         return IdempotentWorkpool(POOL)
 
     @cached_property
-    def _dynamodb(self) -> Any:
+    def _dynamodb(self) -> "DynamoDBClient":
         return boto3.client("dynamodb")
 
     def prepare(self) -> None:
@@ -153,9 +156,10 @@ class Story:
         row: dict[str, Any] = {"TableName": ORDERS_TABLE, "Item": _row(order)}
         if order.fate == "torn":
             row["ConditionExpression"] = "attribute_exists(orderId)"
+        items: list[Any] = [{"Put": row}, entry]
         self.run_ids[order.id] = run_id
         try:
-            self._dynamodb.transact_write_items(TransactItems=[{"Put": row}, entry])
+            self._dynamodb.transact_write_items(TransactItems=items)
         except ClientError as error:
             if order.fate != "torn":
                 raise

@@ -4,11 +4,14 @@ It changes nothing where the template did not change: a value that was set at ru
 it does on AWS. The deploy calls it, before and after `cdk deploy`.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from local.emulator import Emulator
+
+if TYPE_CHECKING:
+    from types_boto3_cloudformation import CloudFormationClient
 
 Reserved = dict[str, int]
 """Reserved concurrency by a function's logical id, for the functions that have any."""
@@ -44,7 +47,7 @@ def apply_reserved_concurrency(emulator: Emulator, *, stack: str, before: Reserv
             )
 
 
-def _read_template(cloudformation: Any, stack: str) -> Reserved:
+def _read_template(cloudformation: "CloudFormationClient", stack: str) -> Reserved:
     template = cloudformation.get_template(StackName=stack)["TemplateBody"]
     if not isinstance(template, dict):  # The bootstrap stack's YAML. An app's template is JSON.
         return {}
@@ -56,7 +59,9 @@ def _read_template(cloudformation: Any, stack: str) -> Reserved:
     }
 
 
-def _find_physical_id(cloudformation: Any, stack: str, logical_id: str) -> str | None:
+def _find_physical_id(
+    cloudformation: "CloudFormationClient", stack: str, logical_id: str
+) -> str | None:
     try:
         answer = cloudformation.describe_stack_resource(
             StackName=stack, LogicalResourceId=logical_id

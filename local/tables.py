@@ -5,12 +5,15 @@ in `cdk.json` names. `make up` creates this one so that the examples work as soo
 """
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
 
 ORDERS = "workpool-example-orders"
 
 
-def create_example_table(dynamodb: Any) -> None:
+def create_example_table(dynamodb: "DynamoDBClient") -> None:
     """Create the table unless it exists."""
     with suppress(dynamodb.exceptions.ResourceInUseException):
         dynamodb.create_table(

@@ -34,12 +34,7 @@ class Deployed:
         self.api_url = deployment.api_url
         self.environment = deployment.environment()
         self._emulator = deployment.emulator
-        self._clients: dict[str, Any] = {}
-
-    def client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = self._emulator.client(service)
-        return self._clients[service]
+        self.client = self._emulator.client
 
     def submit(self, payload: dict[str, Any]) -> Any:
         """What the submit function answers. Raises RuntimeError with its errorMessage."""
