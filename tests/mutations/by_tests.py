@@ -13,7 +13,7 @@ ALL = ("tests/unit", "tests/integration")
 PAYLOADS = "tests/integration/test_payloads.py"
 """Quick as well, and they go through most modules."""
 
-ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_mutations.py")
+ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_docs.py", "test_mutations.py")
 """Tests that read the docs or the catalogue, of which the copy has none."""
 
 SLOWEST_SECONDS = 180

@@ -1,4 +1,4 @@
-"""The code blocks of the README and of docs/api.md. The comment above a block says what it is for."""
+"""The code blocks of the README and docs/api.md. The comment above a block says what it is for."""
 
 import re
 from dataclasses import dataclass
