@@ -104,6 +104,25 @@ def test_an_import_upward_is_found(module: str, source: str) -> None:
     assert upward(module, source)
 
 
+@pytest.mark.parametrize(
+    ("folder", "others"),
+    [
+        ("local", {"demo", "chaos", "tests"}),
+        ("demo", {"chaos", "tests"}),
+        ("chaos", {"demo", "tests"}),
+        ("tests/e2e", {"demo", "chaos"}),
+        ("tests/outage", {"demo", "chaos"}),
+    ],
+)
+def test_the_emulator_is_shared_and_the_demo_and_chaos_are_not(
+    folder: str, others: set[str]
+) -> None:
+    paths = list((ROOT / folder).rglob("*.py"))
+    assert paths
+    for path in paths:
+        assert not {name.split(".")[0] for name in imports(path.read_text())} & others, path
+
+
 CALLER = {
     "workpool._in_process",
     "workpool._verbs",
