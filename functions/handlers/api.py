@@ -23,7 +23,7 @@ app = APIGatewayHttpResolver()
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """One line per request; every error has the one shape of `WorkpoolError.payload`."""
+    """One line per request; every error has the one shape of `WorkpoolError.as_json`."""
     answer = app.resolve(event, context)
     logs.log("request", route=event.get("routeKey"), status=answer["statusCode"])
     return answer
@@ -95,19 +95,19 @@ def cancel_run(pool: str, run_id: str) -> Response[str]:
 @app.exception_handler(WorkpoolError)
 def refused(error: WorkpoolError) -> Response[str]:
     if isinstance(error, Internal):
-        logs.failed("request-failed", error.__cause__ or error)
-    return _json(error.status, error.payload())
+        logs.log_error("request-failed", error.__cause__ or error)
+    return _json(error.status, error.as_json())
 
 
 @app.exception_handler(Exception)
 def failed(error: Exception) -> Response[str]:
-    logs.failed("request-failed", error)
-    return _json(500, Internal("the request failed; the logs say why").payload())
+    logs.log_error("request-failed", error)
+    return _json(500, Internal("the request failed; the logs say why").as_json())
 
 
 @app.not_found
 def not_found(error: Exception) -> Response[str]:
-    return _json(404, InvalidRequest("no such path; docs/api.md lists all requests").payload())
+    return _json(404, InvalidRequest("no such path; docs/api.md lists all requests").as_json())
 
 
 def _query() -> dict[str, str]:

@@ -6,13 +6,13 @@ Batch size 1, and as many at once as the pool's maxParallelism: the invocation i
 from typing import Any
 
 from handlers.records import Record, each_record
-from workpool.core.message import read
+from workpool.core.message import parse
 from workpool.verbs.attempt import attempt
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     def do(record: Record) -> float | None:
-        message = read(record["body"])
+        message = parse(record["body"])
         return attempt(message, remaining_ms=context.get_remaining_time_in_millis)
 
     return each_record(event, do)

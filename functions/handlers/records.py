@@ -23,9 +23,9 @@ def each_record(event: dict[str, Any], do: Callable[[Record], float | None]) -> 
             seconds = _done(record, do)
             if seconds is None:
                 continue
-            queues.come_back_in(record["eventSourceARN"], record["receiptHandle"], seconds)
+            queues.change_visibility(record["eventSourceARN"], record["receiptHandle"], seconds)
         except Exception as error:
-            logs.failed("record-failed", error, messageId=record["messageId"])
+            logs.log_error("record-failed", error, messageId=record["messageId"])
         back.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": back}
 
@@ -35,6 +35,6 @@ def _done(record: Record, do: Callable[[Record], float | None]) -> float | None:
         return do(record)
     except UnknownShape as unreadable:
         pool = environment().pool_of_queue(record["eventSourceARN"])
-        queues.park(pool, record["body"], reason=str(unreadable))
+        queues.set_aside(pool, record["body"], reason=str(unreadable))
         logs.log("message-parked", pool=pool, error=str(unreadable))
         return None

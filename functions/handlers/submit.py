@@ -14,7 +14,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
         answer = submit(event)
     except WorkpoolError as error:
         if isinstance(error, Internal):
-            logs.failed("submit-failed", error.__cause__ or error)
+            logs.log_error("submit-failed", error.__cause__ or error)
         else:
             logs.log("submit-refused", code=error.code)
         raise type(error)(f"{error.code}: {error}") from None

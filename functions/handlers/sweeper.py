@@ -29,7 +29,7 @@ def handler(event: Any, context: Any) -> dict[str, int]:
             walk_cancel(it, in_time=in_time)
             control.repair(it)
         except Exception as error:  # One pool's trouble keeps no other pool from being swept.
-            logs.failed("pool-failed", error, pool=it.name)
+            logs.log_error("pool-failed", error, pool=it.name)
     seconds = event.get("overdueSeconds")
     overdue_ms = OVERDUE_MS if seconds is None else round(seconds * 1000)
     swept = sweep(remaining_ms=remaining_ms, overdue_ms=overdue_ms)

@@ -1,4 +1,6 @@
-"""Idempotent Workpool: run idempotent actions until they complete. What authors import."""
+"""Idempotent Workpool: run idempotent actions until they complete. These are the names that users
+import.
+"""
 
 from workpool.client import IdempotentWorkpool, RunStatus
 from workpool.context import ActionContext, CompletionContext

@@ -1,4 +1,6 @@
-"""The command `workpool`, also as `python -m workpool`: the command line, if it is installed."""
+"""The command `workpool`, also as `python -m workpool`. Says what to install if the command line's
+packages are missing.
+"""
 
 import sys
 

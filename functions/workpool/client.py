@@ -259,12 +259,12 @@ class IdempotentWorkpool:
         unknown one the run's attempts fail. Arguments and context stay in the entry: raises
         PayloadTooLarge above 125,000 bytes of either.
         """
-        from workpool.aws.store import creation
+        from workpool.aws.store import creation_put
 
         asked = request.parse({"pool": self.pool} | _body(action, args, **options))
-        asked.check_item()
+        asked.check_fits_item()
         run = asked.to_run(now_ms=clock.now_ms())
-        return run.run_id, {"Put": creation(run, table=self._verbs.runs_table)}
+        return run.run_id, {"Put": creation_put(run, table=self._verbs.runs_table)}
 
     def status(self, run_id: str, *, include: Sequence[str] = ()) -> RunStatus:
         """The run's status; kind `unknown` for an id that the pool does not know (any more). A

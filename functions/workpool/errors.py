@@ -1,6 +1,6 @@
-"""Every error of the library, named by its consequence. Imports nothing; everyone may import it.
+"""Every error of the library, named by its consequence. Imports nothing; any module may import it.
 
-WorkpoolError            the caller's answer: a code, a message and an HTTP status
+WorkpoolError            what a caller gets: a code, a message and an HTTP status
 |- InvalidRequest        400
 |- UnknownPool           404
 |- UnknownAction         404
@@ -10,14 +10,14 @@ WorkpoolError            the caller's answer: a code, a message and an HTTP stat
 |- Throttled             429
 `- Internal              500
 NonRetryableError        raised by an action: the run fails now, whatever retries are left
-UnknownShape             a message or item that this version cannot read: set aside, kept
-PayloadLost              an object that a run names is not there: no retry brings it back
-PayloadUnavailable       an object that S3 does not give now: come again
+UnknownShape             a message or item that this version cannot read: it is set aside and kept
+PayloadLost              an object that a run names does not exist: no retry brings it back
+PayloadUnavailable       an object that S3 does not return now: try again later
 """
 
 
 class WorkpoolError(Exception):
-    """What a caller is told: the class's name is the code, the argument is the message."""
+    """An error for the caller: the class's name is the code, the argument is the message."""
 
     status = 500
 
@@ -25,8 +25,8 @@ class WorkpoolError(Exception):
     def code(self) -> str:
         return type(self).__name__
 
-    def payload(self) -> dict[str, object]:
-        """The error as every door of the pool shows it."""
+    def as_json(self) -> dict[str, object]:
+        """The error as every answer shows it, over HTTP and elsewhere."""
         return {"error": {"code": self.code, "message": str(self)}}
 
 
@@ -61,40 +61,41 @@ class IdempotencyConflict(WorkpoolError):
 
 
 class PayloadTooLarge(WorkpoolError):
-    """Arguments, context or the whole body are larger than a run, or a request, can carry."""
+    """Arguments, context or the whole body are larger than a run or a request can carry."""
 
     status = 413
 
 
 class Throttled(WorkpoolError):
-    """AWS refused for load; nothing was stored; try again later."""
+    """AWS throttled the request. Nothing was stored: try again later."""
 
     status = 429
 
 
 class Internal(WorkpoolError):
-    """Something else failed; the same request may be tried again."""
+    """Something else failed. You may send the same request again."""
 
     status = 500
 
 
 class NonRetryableError(Exception):
-    """Raise it (or a subclass) in an action to fail its run at once, without further retries."""
+    """Raise this error, or a subclass, in an action to fail its run at once, without retries."""
 
 
 class UnknownShape(Exception):
-    """A message or an item that this version cannot read: no JSON, or written by a newer one."""
+    """A message or item that this version cannot read: it is not JSON, or a newer version wrote
+    it."""
 
 
 class PayloadLost(Exception):
-    """The bucket does not hold an object that a run names; the argument is the object's name."""
+    """The bucket does not hold an object that a run names. The argument is the object's name."""
 
     def __str__(self) -> str:
         return f"the bucket of payloads no longer holds {self.args[0]}"
 
 
 class PayloadUnavailable(Exception):
-    """S3 denies an object, or is slow: come again; it costs nobody an attempt."""
+    """S3 denies access to an object, or is slow: try again later. It costs the run no attempt."""
 
 
 BY_CODE: dict[str, type[WorkpoolError]] = {
@@ -113,7 +114,7 @@ BY_CODE: dict[str, type[WorkpoolError]] = {
 
 
 def error_of(shape: object) -> WorkpoolError | None:
-    """The error that an answer shows; None for an answer that shows none of these."""
+    """The error that an answer shows; None if the answer shows none of the errors above."""
     error = shape.get("error") if isinstance(shape, dict) else None
     if isinstance(error, dict) and error.get("code") in BY_CODE:
         return BY_CODE[error["code"]](error.get("message", ""))

@@ -152,7 +152,7 @@ class Cloud:
                 wrong.append(f"I4: {created} attempts of {key}, allowed are {most}")
             for before, after in pairwise(versions):
                 same = before.enqueued_at == after.enqueued_at
-                ends = [(it.kind, it.outcome(), it.finished_at) for it in (before, after)]
+                ends = [(it.kind, it.reported_result(), it.finished_at) for it in (before, after)]
                 if same and before.ended and ends[0] != ends[1]:
                     wrong.append(f"I6: {key} was {ends[0]}, is {ends[1]}")
             if self.effects(key) > max(1, len(created)):

@@ -423,7 +423,7 @@ def test_fault_24_an_index_that_is_behind_misleads_no_sweeper(
     ended = cloud.submit()
     cloud.rest()
     monkeypatch.setattr(
-        open_runs, "open_page", lambda cursor, limit: ([ended, "default#gone"], None)
+        open_runs, "scan_open_keys", lambda cursor, limit: ([ended, "default#gone"], None)
     )
     world.tick(3600)
     before = world.items()

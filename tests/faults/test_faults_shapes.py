@@ -18,7 +18,7 @@ from tests.support.mappings import COMPLETIONS, PARKED, RETRY, WORK
 from tests.support.services import Execution
 from workpool.aws import bus, queues, retrier
 from workpool.core.clock import from_timestamp
-from workpool.core.message import Message, read
+from workpool.core.message import Message, parse
 from workpool.core.run import Item, Run, attribute
 from workpool.errors import UnknownShape
 
@@ -76,7 +76,7 @@ def test_fault_26_the_items_show_every_state_and_every_field() -> None:
 @pytest.mark.parametrize("name", ["relay-message", "retrier-message"])
 def test_fault_26_a_message_of_version_1_is_read_and_written_as_it_was(name: str) -> None:
     shape = sample(name)
-    message = read(json.dumps(shape))
+    message = parse(json.dumps(shape))
     assert (message.run, message.token) == (shape["run"], shape.get("token"))
     assert text(json.loads(message.body())) == text(shape)
 
@@ -184,7 +184,7 @@ def test_fault_08_a_newer_message_is_parked_and_its_run_goes_on_by_a_fresh_hint(
     named: Cloud, name: str, change: dict[str, Any]
 ) -> None:
     with pytest.raises(UnknownShape):
-        read(json.dumps(sample(name) | change))
+        parse(json.dumps(sample(name) | change))
     item = sample("item-enqueued" if name == "relay-message" else "item-scheduled-retry")
     run = stored(named, item)
     body = json.dumps(sample(name) | change)

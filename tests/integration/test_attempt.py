@@ -198,9 +198,9 @@ def test_what_an_action_returns_is_stored_as_json(world, message, value: Any, st
 @pytest.mark.parametrize(
     ("value", "error"),
     [
-        ({1, 2}, "the return value is no JSON: Object of type set is not JSON serializable"),
-        (float("nan"), "the return value is no JSON: Out of range float values"),
-        ("\ud800", "the return value is no JSON: 'utf-8' codec can't encode"),
+        ({1, 2}, "the return value is not JSON: Object of type set is not JSON serializable"),
+        (float("nan"), "the return value is not JSON: Out of range float values"),
+        ("\ud800", "the return value is not JSON: 'utf-8' codec can't encode"),
         ("x" * 15_999_999, "the return value must be at most 16000000 bytes of JSON, got 16000001"),
         ("ü" * 8_000_000, "the return value must be at most 16000000 bytes of JSON, got 16000002"),
     ],
@@ -226,7 +226,7 @@ def test_a_return_value_that_no_run_can_carry_fails_it_at_once(
     [
         (200, None),
         (201, "the return value must be nested at most 200 deep"),
-        (100_000, "the return value is no JSON: maximum recursion depth exceeded"),
+        (100_000, "the return value is not JSON: maximum recursion depth exceeded"),
     ],
 )
 def test_a_return_value_nested_too_deeply_fails_the_run_at_once(

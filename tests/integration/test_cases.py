@@ -15,7 +15,7 @@ from handlers import sweeper
 from workpool import NonRetryableError, errors
 from workpool.aws import open_runs
 from workpool.core.changes import Change
-from workpool.core.message import Message, read
+from workpool.core.message import Message, parse
 from workpool.core.run import Payload, Run, open_partition
 from workpool.verbs import control, relay
 from workpool.verbs.attempt import attempt
@@ -59,7 +59,7 @@ def test_new_run_pends(world) -> None:
     world.deploy_jobs()
     run_id = submit({"action": "jobs.work"})["runId"]
     assert status("default", run_id)["kind"] == "enqueued"
-    assert [run_id for _, run_id in open_runs.open_keys("default", limit=9)] == [run_id]
+    assert [run_id for _, run_id in open_runs.list_open_keys("default", limit=9)] == [run_id]
 
 
 @pytest.mark.promise(
@@ -378,7 +378,7 @@ class Slots:
             run = self.world.put(self.world.a_run(run_id=f"r{at}"))
             relay.relay([Change(old=None, new=run)])
         records = self.world.deliver("default-work")["Records"]
-        self.waiting += [read(record["body"]) for record in records]
+        self.waiting += [parse(record["body"]) for record in records]
 
     def take(self) -> int:
         """Start what may start. Answers how many run."""

@@ -128,7 +128,7 @@ def test_a_change_that_is_refused_changes_nothing(world, body: Any, message: str
     with pytest.raises(errors.InvalidRequest) as caught:
         control.change("default", body)
     assert str(caught.value) == message
-    assert (made(world), overrides.read("default")) == ([], overrides.PoolRow())
+    assert (made(world), overrides.read("default")) == ([], overrides.Overrides())
 
 
 def test_a_pool_that_is_not_deployed_is_unknown(world) -> None:

@@ -159,7 +159,7 @@ def test_a_bad_list_of_ids_is_refused(world, given: Any) -> None:
 
 def test_a_redriven_run_is_an_open_one_again_and_no_parked_one(world, parked) -> None:
     parked()
-    assert open_runs.open_keys("default", parked=True, limit=9) == [(NOW, "r1")]
+    assert open_runs.list_open_keys("default", parked=True, limit=9) == [(NOW, "r1")]
     redrive("default")
-    assert open_runs.open_keys("default", parked=True, limit=9) == []
-    assert open_runs.open_keys("default", limit=9) == [(NOW, "r1")]
+    assert open_runs.list_open_keys("default", parked=True, limit=9) == []
+    assert open_runs.list_open_keys("default", limit=9) == [(NOW, "r1")]

@@ -126,7 +126,7 @@ def test_a_function_that_could_outlive_the_attempt_is_refused_at_once(
     assert (run.kind, run.result) == ("completed", "failed")
     assert run.error == (
         f"charge may run for {timeout} s, which must be below the pool's "
-        "actionTimeoutSeconds (60) and what is left of it"
+        "actionTimeoutSeconds (60) and the time that is left of it"
     )
     assert world.lambdas.invoked == []
 
@@ -194,7 +194,7 @@ def test_a_result_that_is_too_deep_fails_the_run_at_once(attempted) -> None:
 def test_a_result_that_is_no_json_fails_the_run_at_once(attempted, answer: bytes) -> None:
     run = attempted(lambda given: answer)
     assert (run.kind, run.result) == ("completed", "failed")
-    assert "no JSON" in run.error
+    assert "not JSON" in run.error
 
 
 def test_a_function_error_of_an_unknown_shape_is_a_failed_attempt(world, attempted) -> None:

@@ -102,8 +102,8 @@ def counted(world: Any, its: list[Change]) -> None:
 
 def totals() -> tuple[int, int]:
     """Pending, and runs that ended."""
-    ended = counters.window(pools.pool("default"), NOW)["ended"]
-    return counters.pending("default"), ended
+    ended = counters.read_window(pools.pool("default"), NOW)["ended"]
+    return counters.read_pending("default"), ended
 
 
 def test_a_batch_is_counted_in_one_transaction_with_its_marker(world) -> None:
@@ -216,7 +216,7 @@ def test_a_longer_replay_at_the_same_time_counts_once(world) -> None:
 def test_runs_of_a_pool_that_is_deployed_no_more_are_passed_by(world) -> None:
     gone = world.a_run(pool="gone")
     counted(world, [Change(sequence="1", at_ms=NOW, old=None, new=gone)])
-    assert counters.pending("gone") == 0
+    assert counters.read_pending("gone") == 0
 
 
 # Recounted
@@ -248,7 +248,7 @@ def test_another_difference_or_a_change_in_between_is_only_noted(world, ended) -
     recount("default", 1)
     counted(world, changes(world, 2, start=10))  # one was created and ended
     recount("default", 1)
-    assert counters.pending("default") == 0
+    assert counters.read_pending("default") == 0
 
 
 def test_two_recounts_at_once_put_it_right_once(world) -> None:
@@ -265,7 +265,7 @@ def test_the_sweeper_recounts_the_pending_of_every_pool(world, lambda_context) -
     world.put(world.a_run(run_id="r3", **SETTLED, on_complete="a.b", completion="pending"))
     for _ in range(2):
         sweeper.handler({}, lambda_context())
-    assert (counters.pending("default"), counters.pending("other")) == (1, 1)
+    assert (counters.read_pending("default"), counters.read_pending("other")) == (1, 1)
 
 
 def test_a_sweep_that_did_not_see_all_recounts_nothing(world, lambda_context, monkeypatch) -> None:
@@ -273,7 +273,7 @@ def test_a_sweep_that_did_not_see_all_recounts_nothing(world, lambda_context, mo
     world.put_many(world.a_run(run_id=f"r{n}") for n in range(5))
     for _ in range(6):
         sweeper.handler({}, lambda_context(1000))
-    assert counters.pending("default") == 0
+    assert counters.read_pending("default") == 0
 
 
 def test_counters_are_forgotten_but_for_the_pending(world) -> None:
@@ -310,21 +310,21 @@ def test_hints_go_first_and_a_death_before_the_counters_repeats_both(world, lamb
     assert len(world.bodies("default-work")) == 1
     function.handler({"Records": records}, lambda_context())
     function.handler({"Records": records}, lambda_context())
-    assert counters.pending("default") == 1
+    assert counters.read_pending("default") == 1
 
 
 def test_hints_that_are_refused_are_counted_all_the_same(world, lambda_context) -> None:
     world.refuse("send_message_batch", "ServiceUnavailable")
     records = stream(world, [(None, world.a_run())], 0)
     function.handler({"Records": records}, lambda_context())
-    assert counters.pending("default") == 1
+    assert counters.read_pending("default") == 1
 
 
 def test_an_unreadable_item_does_not_keep_others_from_being_counted(world, lambda_context) -> None:
     records = stream(world, [(None, world.a_run()), (None, world.a_run(run_id="r2"))], 0)
     records[0]["dynamodb"]["NewImage"]["v"] = {"N": "2"}
     function.handler({"Records": records}, lambda_context())
-    assert counters.pending("default") == 1
+    assert counters.read_pending("default") == 1
 
 
 def snapshot(run_key: str) -> Run | None:

@@ -107,11 +107,14 @@ def test_the_function_answers_the_run_id(world) -> None:
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        ("ProvisionedThroughputExceededException", "Throttled: AWS refused for load (Provisioned"),
-        ("ThrottlingException", "Throttled: AWS refused for load (ThrottlingException)"),
-        ("RequestLimitExceeded", "Throttled: AWS refused for load"),
-        ("InternalServerError", "Internal: AWS refused (InternalServerError); the same request"),
-        ("AccessDeniedException", "Internal: AWS refused (AccessDeniedException)"),
+        (
+            "ProvisionedThroughputExceededException",
+            "Throttled: AWS throttled the request (Provisioned",
+        ),
+        ("ThrottlingException", "Throttled: AWS throttled the request (ThrottlingException)"),
+        ("RequestLimitExceeded", "Throttled: AWS throttled the request"),
+        ("InternalServerError", "Internal: AWS refused the request (InternalServerError); you may"),
+        ("AccessDeniedException", "Internal: AWS refused the request (AccessDeniedException)"),
     ],
 )
 def test_what_aws_refuses_is_told_without_details(world, code: str, error: str) -> None:

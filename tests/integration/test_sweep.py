@@ -126,10 +126,10 @@ def test_a_walk_stops_when_its_time_is_short_and_goes_on_where_it_stopped(
     world.tick(15 * 60)
     first = swept(remaining_ms=1000)
     assert first == {"default": 2}
-    assert open_runs.sweeper_cursor() is not None
+    assert open_runs.read_sweeper_cursor() is not None
     assert swept(remaining_ms=1000) == {"default": 2}
     assert swept() == {"default": 1}
-    assert open_runs.sweeper_cursor() is None
+    assert open_runs.read_sweeper_cursor() is None
     assert {it["run"] for it in messages()} == {f"default#r{number}" for number in range(5)}
 
 
@@ -144,7 +144,7 @@ def test_an_item_of_a_newer_version_does_not_hold_up_the_walk(world, messages) -
 def test_a_run_that_is_gone_though_the_index_still_names_it_is_passed_over(
     world, monkeypatch
 ) -> None:
-    monkeypatch.setattr(open_runs, "open_page", lambda cursor, limit: (["default#gone"], None))
+    monkeypatch.setattr(open_runs, "scan_open_keys", lambda cursor, limit: (["default#gone"], None))
     assert swept() == {}
 
 

@@ -539,7 +539,7 @@ class World:
                 self.wrong(f"{run.key} succeeded with {returned(run)} from {was.kind}")
         elif run.result == "failed":
             known = run.error in life.errors or (run.error or "").startswith(
-                ("worker lost", "the action ran longer", "the return value is no JSON")
+                ("worker lost", "the action ran longer", "the return value is not JSON")
             )
             at_once = (run.error or "").startswith(("never", "the return value"))
             if was.kind != "running" or not known or was.cancel_requested:
@@ -834,7 +834,7 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
         return SimpleNamespace(hex=f"{next(world._numbers):032x}")
 
     replaced: list[tuple[Any, str, Any]] = [
-        (logs, "failed", world.failed),
+        (logs, "log_error", world.failed),
         (logs, "log", world.logged),
         (complete, "MAX_TRIES", MAX_TRIES),
         (complete, "uuid4", identity),

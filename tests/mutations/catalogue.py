@@ -54,7 +54,7 @@ MUTATIONS = [Mutation(*it) for it in [
     ("aws/store.py", '"#completion = :pending AND #completionClaim = :holder"', '"#completion = :pending AND (#completionClaim = :holder OR attribute_exists(#kind))"', "completion: a mark without the lease"),
     ("aws/store.py", '"ConditionExpression": condition,', '"ConditionExpression": f"({condition}) OR attribute_not_exists(#{min(used)})",', "any: upon a run that is not there"),
     # store: the recognisers of one's own write
-    ("aws/store.py", "        if standing is None:\n            raise Refused(None) from error\n        return standing", "        raise Refused(standing) from error", "create: its own put is not seen"),
+    ("aws/store.py", "        if stored is None:\n            raise Refused(None) from error\n        return stored", "        raise Refused(stored) from error", "create: its own put is not seen"),
     ("aws/store.py", 'mine=lambda now: now.claim == claim and now.kind == "running"', "mine=lambda now: False", "claim: its own write is not seen"),
     ("aws/store.py", 'mine=lambda now: now.claim == claim and now.kind == "running"', "mine=lambda now: True", "claim: every write is its own"),
     ("aws/store.py", 'now.claim == claim and now.kind == "running"', "now.claim == claim", "claim: its own, though lost since"),
@@ -92,7 +92,7 @@ MUTATIONS = [Mutation(*it) for it in [
     ("aws/store.py", "lambda now: (now.completion, now.completion_claim) == (completion, run.completion_claim)", "lambda now: now.completion_claim == run.completion_claim", "complete, park: the other mark is its own"),
     # store: what a transition changes
     ("aws/store.py", "None if run is None or run.expired(clock.now_ms()) else run", "run", "read: forgotten runs"),
-    ("aws/store.py", 'remove=("lease", *_answers_none(execution), *_nothing_left(run)),', "remove=(*_answers_none(execution), *_nothing_left(run)),", "finish: the lease stays"),
+    ("aws/store.py", 'remove=("lease", *_execution_to_remove(execution), *_open_to_remove(run)),', "remove=(*_execution_to_remove(execution), *_open_to_remove(run)),", "finish: the lease stays"),
     ("aws/store.py", '"finished_at": finished_at,\n            "execution": execution,', '"finished_at": finished_at,', "finish: the execution that is answered is not noted"),
     ("aws/store.py", 'return () if run.on_complete else ("open",)', 'return ("open",)', "finish: a pending completion leaves the open index"),
     ("aws/store.py", 'return () if run.on_complete else ("open",)', "return ()", "finish: nothing leaves the open index"),
@@ -115,9 +115,9 @@ MUTATIONS = [Mutation(*it) for it in [
     ("core/message.py", "if message.token is None and now_ms < message.due:", "if False:", "judge: an early message claims"),
     ("core/message.py", "if message.token is None and now_ms < message.due:", "if now_ms < message.due:", "judge: the run's own timer is held up"),
     ("core/message.py", "now_ms < message.due:", "now_ms <= message.due:", "judge: a message that is just due comes back"),
-    ("core/message.py", "if handed_over not in ({str}, {type(None)}):", "if False:", "read: a token without its execution"),
-    ("core/message.py", "if type(version) is not int or", "if not isinstance(version, int) or", "read: a version that is true"),
-    ("core/message.py", 'not 1 <= version <= VERSION', "version < 1", "read: a newer version"),
+    ("core/message.py", "if types not in ({str}, {type(None)}):", "if False:", "parse: a token without its execution"),
+    ("core/message.py", "if type(version) is not int or", "if not isinstance(version, int) or", "parse: a version that is true"),
+    ("core/message.py", 'not 1 <= version <= VERSION', "version < 1", "parse: a newer version"),
     # attempt
     ("verbs/attempt.py", "        if verdict is Verdict.BACK:\n            return _back_in(run, now)\n", "        if verdict is Verdict.BACK:\n            return None\n", "attempt: what should come back is acknowledged"),
     ("verbs/attempt.py", "until = 0 if run is None else run.lease or run.due", "until = 0", "attempt: comes back at once, again and again"),
@@ -270,11 +270,11 @@ MUTATIONS = [Mutation(*it) for it in [
     ("verbs/dead_letters.py", "        return False\n", "        return True\n", "dead letters: a living worker's letter is dropped"),
     ("verbs/dead_letters.py", "verdict in (Verdict.LOSE, Verdict.CLAIM):", "verdict is Verdict.LOSE:", "dead letters: a waiting run's letter is dropped"),
     ("verbs/dead_letters.py", "verdict in (Verdict.LOSE, Verdict.CLAIM):", "verdict is Verdict.CLAIM:", "dead letters: a dead worker's letter is dropped"),
-    ("verbs/dead_letters.py", "        retrier.drop(run, message, verdict)\n", "        pass\n", "dead letters: tokens are not answered"),
+    ("verbs/dead_letters.py", "        retrier.answer_dropped(run, message, verdict)\n", "        pass\n", "dead letters: tokens are not answered"),
     ("verbs/dead_letters.py", "    look(key)\n", "", "dead letters: nothing is looked at"),
     # run and request
     ("core/run.py", "value != field.default or field.name", "value or field.name", "run: no retries are the pool's retries"),
-    ("core/run.py", "if not isinstance(values.get(name), kind):", "if False:", "run: an item that no version wrote is read"),
+    ("core/run.py", "if not isinstance(values.get(name), expected):", "if False:", "run: an item that no version wrote is read"),
     ("core/run.py", "self.expires_at * 1000 <= now_ms", "self.expires_at * 1000 < now_ms", "run: forgotten a moment late"),
     ("core/run.py", 'self.execution or f"{self.run_id}-{self.enqueued_at}-{self.retries}"', 'f"{self.run_id}-{self.enqueued_at}-{self.retries}"', "run: a taken-along execution has another name"),
     ("core/run.py", "{self.run_id}-{self.enqueued_at}-", "{self.run_id}-", "run: a reused key reuses its executions' names"),
@@ -290,6 +290,6 @@ MUTATIONS = [Mutation(*it) for it in [
     ("core/request.py", "for _ in range(MAX_DEPTH):", "for _ in range(MAX_DEPTH - 1):", "request: not as deep as allowed"),
     ("core/request.py", "    if size > MAX_BODY_BYTES:", "    if size >= MAX_BODY_BYTES:", "request: the largest body is too large"),
     ("core/request.py", "            if size > MAX_ITEM_PAYLOAD_BYTES:", "            if size >= MAX_ITEM_PAYLOAD_BYTES:", "request: a transaction's largest is too large"),
-    ("core/request.py", "parse_constant=_no_constant", "parse_constant=float", "request: NaN is JSON"),
+    ("core/request.py", "parse_constant=_refuse_constant", "parse_constant=float", "request: NaN is JSON"),
 ]]
 # fmt: on

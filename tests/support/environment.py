@@ -84,7 +84,7 @@ def install(
     monkeypatch.setattr(lookup, "ROOT", source)
     monkeypatch.setattr(clock, "now_ms", now_ms)
     monkeypatch.setattr(clients, "client", cache(client))
-    monkeypatch.setattr(clients, "patient_lambda", lambda seconds: clients.client("lambda"))
+    monkeypatch.setattr(clients, "lambda_without_retries", lambda _: clients.client("lambda"))
     forget()
 
 

@@ -38,7 +38,7 @@ def test_every_handler_of_the_template_is_a_callable_in_functions(resources: Any
 def test_the_environment_that_is_set_is_the_one_that_is_read(resources: Any) -> None:
     environment = importlib.import_module("workpool.aws.environment")
     for function in resources.of(FUNCTION).values():
-        assert set(function["Environment"]["Variables"]) == environment.ENVIRONMENT
+        assert set(function["Environment"]["Variables"]) == environment.VARIABLES
 
 
 def test_a_pools_own_environment_reaches_its_consumer_alone(make_resources: Any) -> None:
@@ -51,7 +51,7 @@ def test_a_pools_own_environment_reaches_its_consumer_alone(make_resources: Any)
     for function in resources.of(FUNCTION).values():
         variables = function["Environment"]["Variables"]
         own = function["FunctionName"] == "Workpool-a-consumer"
-        assert set(variables) - environment.ENVIRONMENT == ({"GREETING"} if own else set())
+        assert set(variables) - environment.VARIABLES == ({"GREETING"} if own else set())
         assert variables["IDEMPOTENT_WORKPOOL_LOG_LEVEL"] == ("DEBUG" if own else "INFO")
 
 
@@ -69,7 +69,7 @@ def test_what_tests_run_on_is_what_is_deployed(tmp_path: Path, resources: Any) -
     staged = staged_functions(tmp_path, config.pools, reserved=True)
     (deployed,) = json.loads((staged / "pools.json").read_text()).values()
     assert {name: deployed[name] for name in testing.DEFAULTS} == testing.DEFAULTS
-    assert set(testing.environment("us-east-1")) >= environment.ENVIRONMENT
+    assert set(testing.environment("us-east-1")) >= environment.VARIABLES
     for table in testing.tables(runs="runs", stats="stats"):
         [its] = [
             it

@@ -19,7 +19,7 @@ def test_every_error_of_a_caller_has_its_code_and_its_status() -> None:
 
 @pytest.mark.promise("HTTP API", "Every error has the same shape: a code and a message")
 def test_every_door_shows_an_error_in_one_shape() -> None:
-    assert errors.UnknownPool("no pool 'x'").payload() == {
+    assert errors.UnknownPool("no pool 'x'").as_json() == {
         "error": {"code": "UnknownPool", "message": "no pool 'x'"}
     }
 

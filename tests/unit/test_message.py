@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workpool.core.message import Message, Verdict, judge, read
+from workpool.core.message import Message, Verdict, judge, parse
 from workpool.core.run import Run
 from workpool.errors import UnknownShape
 
@@ -20,11 +20,11 @@ RETRIERS = (
 
 
 def test_the_relays_message_of_version_1_reads() -> None:
-    assert read(RELAYS) == Message(run="default#r1", due=1_790_000_000_123)
+    assert parse(RELAYS) == Message(run="default#r1", due=1_790_000_000_123)
 
 
 def test_the_retriers_message_of_version_1_reads() -> None:
-    assert read(RETRIERS) == Message(
+    assert parse(RETRIERS) == Message(
         run="default#r1",
         due=1_790_000_001_000,
         token="AQCEAAAAKgAAAAMAAAAA",
@@ -46,7 +46,7 @@ def test_the_relays_message_is_still_written_as_version_1() -> None:
     )
 )
 def test_a_message_reads_back_as_it_was_sent(message: Message) -> None:
-    assert read(message.body()) == message
+    assert parse(message.body()) == message
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_a_message_reads_back_as_it_was_sent(message: Message) -> None:
 )
 def test_what_no_version_can_be_trusted_to_handle_is_unreadable(body: str) -> None:
     with pytest.raises(UnknownShape):
-        read(body)
+        parse(body)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))
 def test_any_json_is_a_message_or_unreadable(shape: object) -> None:
     for body in (shape, {"v": 1, "run": shape, "due": shape, "token": shape}):
         with pytest.raises(UnknownShape):
-            read(json.dumps(body))
+            parse(json.dumps(body))
 
 
 DUE = 1_790_000_010_000

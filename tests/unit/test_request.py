@@ -219,7 +219,7 @@ def test_an_option_beyond_its_bound_is_refused_with_field_bound_and_value(
         ({"action": "a.b", "x" * 99: 1}, "x" * 57 + "... is not a field"),
         (
             {"action": "a.b", "options": {"runAt": 1, "runAfterMs": 1}},
-            "options.runAfterMs and options.runAt exclude each other: give one",
+            "give options.runAfterMs or options.runAt, not both",
         ),
     ],
 )
@@ -451,9 +451,9 @@ def test_a_body_that_lambda_would_not_take_is_refused_with_size_and_limit() -> N
 def test_what_stays_in_a_callers_transaction_has_a_bound_of_its_own(body: Any, field: str) -> None:
     message = f"{field} must be at most 125000 bytes of JSON in a transaction, .* got 125003; `run`"
     with pytest.raises(PayloadTooLarge, match=message):
-        parse({"action": "jobs.work"} | body).check_item()
+        parse({"action": "jobs.work"} | body).check_fits_item()
     largest = {"args": {"a": "x" * 124_992}, "options": {"context": "x" * 124_998}}
-    parse({"action": "jobs.work"} | largest).check_item()
+    parse({"action": "jobs.work"} | largest).check_fits_item()
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_a_run_has_ended_when_it_is_completed_or_canceled(
 def test_the_outcome_has_the_shape_that_statuses_show(
     a_run: MakeRun, fields: dict[str, Any], outcome: dict[str, Any]
 ) -> None:
-    assert a_run(kind="completed", **fields).outcome() == outcome
+    assert a_run(kind="completed", **fields).reported_result() == outcome
 
 
 def test_open_runs_spread_over_all_partitions_of_their_pool() -> None:

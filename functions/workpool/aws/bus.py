@@ -1,4 +1,4 @@
-"""The event bus: the only module that speaks to EventBridge. It announces runs that ended."""
+"""The event bus: announces runs that ended. The only module that speaks to EventBridge."""
 
 import json
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 SOURCE = "workpool"
 RUN_ENDED = "Run Ended"
 BATCH = 10
-"""Entries that EventBridge takes in one request."""
+"""How many entries EventBridge takes in one request."""
 
 
 def announce(runs: Sequence[Run]) -> list[Run]:
-    """Put one event per ended run, ten to a request. Answers those that the bus did not take."""
+    """Put one event per ended run, ten in a request. Returns the runs that the bus did not take."""
     refused: list[Run] = []
     for start in range(0, len(runs), BATCH):
         batch = runs[start : start + BATCH]
@@ -49,7 +49,7 @@ def _entry(run: Run) -> "PutEventsRequestEntryTypeDef":
 
 
 def detail(run: Run) -> dict[str, object]:
-    """The event's detail. The rule of completions matches on `onComplete`."""
+    """The event's detail. The bus's rule for completions matches on `onComplete`."""
     return {
         "v": VERSION,
         "run": run.key,

@@ -1,6 +1,6 @@
-"""The only place that imports boto3: one client per service, made when first used.
+"""The only place that imports boto3: one client per service, created when it is first used.
 
-Making a client costs a cold start 5 to 50 ms, so each function makes only those it uses.
+Creating a client adds 5 to 50 ms to a cold start, so each function creates only those that it uses.
 """
 
 from collections.abc import Iterator
@@ -23,15 +23,14 @@ if TYPE_CHECKING:  # Only mypy imports these: no function ships them.
     from types_boto3_stepfunctions import SFNClient
 
 AWSError = (ClientError, BotoCoreError)
-"""What a call of a client raises when AWS refuses it or cannot be reached."""
+"""What a client raises if AWS refuses a call or cannot be reached."""
 
 CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=20
 )
 
-
-SIGNED_URLS = Config(signature_version="s3v4")
-"""boto3 still signs a URL the older way where S3 accepts both."""
+S3_CONFIG = Config(signature_version="s3v4")
+"""Signs URLs in the newer way. By default boto3 still uses the older one where S3 accepts both."""
 
 
 Service = Literal["dynamodb", "events", "lambda", "s3", "sqs", "stepfunctions"]
@@ -51,31 +50,34 @@ def client(service: Literal["sqs"]) -> "SQSClient": ...
 def client(service: Literal["stepfunctions"]) -> "SFNClient": ...
 @cache
 def client(service: Service) -> Any:
-    """The process's client of a service; safe to share between threads."""
-    config = CONFIG.merge(SIGNED_URLS) if service == "s3" else CONFIG
+    """This process's client of a service. Threads may share it."""
+    config = CONFIG.merge(S3_CONFIG) if service == "s3" else CONFIG
     return boto3.client(service, config=config)
 
 
 @cache
-def patient_lambda(seconds: int) -> "LambdaClient":
-    """A client of Lambda that waits so many seconds for an answer and does not retry."""
-    config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=seconds)
+def lambda_without_retries(timeout_seconds: int) -> "LambdaClient":
+    """A client of Lambda that sends each request once and waits up to `timeout_seconds` for the
+    answer."""
+    config = Config(
+        retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=timeout_seconds
+    )
     return boto3.client("lambda", config=config)
 
 
 @contextmanager
 def library_errors() -> Iterator[None]:
-    """What a caller of a verb sees of AWS's errors: Throttled for load, else Internal, without
-    details. Every verb that callers use is decorated with it."""
+    """Turn AWS's errors into errors for the caller: Throttled if AWS throttled, else Internal, both
+    without details. Every verb that callers use is decorated with it."""
     try:
         yield
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code in _THROTTLING:
-            raise Throttled(f"AWS refused for load ({code}); try again") from error
-        raise Internal(f"AWS refused ({code}); the same request may be tried again") from error
+            raise Throttled(f"AWS throttled the request ({code}); try again later") from error
+        raise Internal(f"AWS refused the request ({code}); you may send it again") from error
     except BotoCoreError as error:
-        raise Internal("AWS did not answer; the same request may be tried again") from error
+        raise Internal("AWS did not answer; you may send the same request again") from error
 
 
 _THROTTLING = frozenset(

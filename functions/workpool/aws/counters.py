@@ -1,4 +1,4 @@
-"""The counters of a pool, in the stats table: what the relay counted of the runs table's changes.
+"""The counters of a pool, in the stats table. The relay counts the changes of the runs table.
 
 | Row | Written | Read |
 |---|---|---|
@@ -7,8 +7,9 @@
 | `marker`, `<first sequence>` | per batch of changes | relay: what of a replay counts |
 | `pool#<name>`, `drift` | where a recount differs | the sweeper's next recount |
 
-A batch of changes is counted in one transaction with a marker that is named by its first sequence
-number and holds its last: a replay begins at the same change, and counts what is new in it.
+A batch of changes is counted in one transaction with a marker. The marker is named by the batch's
+first sequence number and holds the last one that was counted. A replay of the batch begins at the
+same change, so it finds the marker and counts only the changes after that.
 """
 
 import json
@@ -33,38 +34,41 @@ if TYPE_CHECKING:
     )
 
 LANES = 8
-"""Rows that share a pool's number of pending runs, so that its writers do not wait in line."""
+"""How many rows share a pool's number of pending runs, so that no writer waits for another."""
 
-KEPT_SECONDS = 2 * 24 * 3600
-"""Markers and windows: a stream keeps its records for a day."""
+RETENTION_SECONDS = 2 * 24 * 3600
+"""How long markers and windows are kept. A stream keeps its records for one day."""
 
-RECORDS = 40
-"""Of one transaction, which takes a hundred rows."""
+MAX_CHANGES = 40
+"""How many changes one transaction counts. A change may need two rows, and a transaction takes at
+most a hundred."""
 
 WINDOW_ROWS = 60
-"""Rows into which a pool's window is cut; one is at least a second wide."""
+"""How many rows share a pool's window. A row is at least one second wide."""
 
 TRIES = 10
 
 
 def count(changes: Sequence[Change]) -> None:
-    """Count a batch of changes, each once however often the batch comes. Raises ClientError: then
-    the batch comes again."""
+    """Count a batch of changes: each change once, however often the batch comes. Raises ClientError
+    if AWS refuses; the stream then brings the batch again."""
     if not changes:
         return
     first = changes[0].sequence
     for _ in range(TRIES):
-        counted = _marker(first)
-        left = [it for it in changes if counted is None or int(it.sequence) > int(counted)]
+        counted = _read_marker(first)
+        left = [
+            change for change in changes if counted is None or int(change.sequence) > int(counted)
+        ]
         if not left:
             return
         try:
-            _count(first, counted, left[:RECORDS])
-        except ClientError as error:  # The same batch is counted elsewhere, or a row is busy.
+            _count(first, counted, left[:MAX_CHANGES])
+        except ClientError as error:  # Somebody else counts the same batch, or a row is busy.
             if error.response["Error"]["Code"] != "TransactionCanceledException":
                 raise
         else:
-            if len(left) <= RECORDS:
+            if len(left) <= MAX_CHANGES:
                 return
     raise RuntimeError("the counters stayed busy")
 
@@ -75,29 +79,29 @@ def _count(first: str, counted: str | None, changes: Sequence[Change]) -> None:
     rows: dict[tuple[str, str], Counter[str]] = {}
     for change in changes:
         pool = deployed.get(change.run.pool)
-        if pool is None:  # It is no longer deployed.
+        if pool is None:  # The pool is no longer deployed.
             continue
-        found = deltas(change)
-        pending = found.pop("pending", 0)
+        added = deltas(change)
+        pending = added.pop("pending", 0)
         if pending:
             row = rows.setdefault((_pk(pool.name), f"pending#{lane}"), Counter())
             row["pending"] += pending
-        if found:
+        if added:
             window = _window_row(change.at_ms, pool)
             row = rows.setdefault((_pk(pool.name), window), Counter())
-            for name, value in found.items():
+            for name, value in added.items():
                 row[name] += value
-    expires_at = changes[-1].at_ms // 1000 + KEPT_SECONDS
+    expires_at = changes[-1].at_ms // 1000 + RETENTION_SECONDS
     clients.client("dynamodb").transact_write_items(
         TransactItems=[
-            _mark(first, counted, changes[-1].sequence, expires_at),
-            *(_add(pk, sk, row, expires_at) for (pk, sk), row in rows.items()),
+            _marker_put(first, counted, changes[-1].sequence, expires_at),
+            *(_row_update(pk, sk, row, expires_at) for (pk, sk), row in rows.items()),
         ]
     )
 
 
 def row_width_ms(window_ms: int) -> int:
-    """The width of the rows in which a window of this length is counted."""
+    """The width of the rows that share a window of this length."""
     return max(1000, window_ms // WINDOW_ROWS // 1000 * 1000)
 
 
@@ -106,14 +110,14 @@ def _window_row(at_ms: int, pool: pools.Pool) -> str:
     return f"window#{at_ms // width * width:015d}"
 
 
-def _marker(first: str) -> str | None:
+def _read_marker(first: str) -> str | None:
     answer = clients.client("dynamodb").get_item(
         TableName=environment().stats_table, Key=_key("marker", first), ConsistentRead=True
     )
     return answer.get("Item", {}).get("last", {}).get("S")
 
 
-def _mark(
+def _marker_put(
     first: str, counted: str | None, last: str, expires_at: int
 ) -> "TransactWriteItemTypeDef":
     put: PutTypeDef = {
@@ -132,7 +136,7 @@ def _mark(
     return {"Put": put}
 
 
-def _add(pk: str, sk: str, row: Counter[str], expires_at: int) -> "TransactWriteItemTypeDef":
+def _row_update(pk: str, sk: str, row: Counter[str], expires_at: int) -> "TransactWriteItemTypeDef":
     counts = {name: value for name, value in row.items() if value}
     adds = ", ".join(f"#{name} :{name}" for name in counts) or "#executions :zero"
     names = {f"#{name}": name for name in counts or ["executions"]}
@@ -154,23 +158,23 @@ def _add(pk: str, sk: str, row: Counter[str], expires_at: int) -> "TransactWrite
     }
 
 
-def pending(pool: str) -> int:
-    """Runs of the pool that have not ended."""
-    return int(sum(_number(it, "pending") for it in _rows(pool, "pending#", "pending#~")))
+def read_pending(pool: str) -> int:
+    """How many runs of the pool have not ended."""
+    return int(sum(_number(row, "pending") for row in _read_rows(pool, "pending#", "pending#~")))
 
 
-def window(pool: pools.Pool, now_ms: int) -> Counter[str]:
-    """The sums of the pool's window up to now, its oldest row counted whole."""
+def read_window(pool: pools.Pool, now_ms: int) -> Counter[str]:
+    """The sums of the pool's window up to now. The window's oldest row counts as a whole."""
     first = _window_row(now_ms - pool.stats_window_ms, pool)
     sums: Counter[str] = Counter()
-    for row in _rows(pool.name, first, "window#~"):
+    for row in _read_rows(pool.name, first, "window#~"):
         for name in ("executions", "errors", "ended", "failed", "duration_ms"):
             sums[name] += _number(row, name)
     return sums
 
 
-def newest_window(pool: str) -> str:
-    """The pool's newest window row as text: it is another when anything ended meanwhile."""
+def read_newest_window(pool: str) -> str:
+    """The pool's newest window row as text. The text changes whenever an attempt or a run ends."""
     answer = clients.client("dynamodb").query(
         TableName=environment().stats_table,
         KeyConditionExpression="pk = :pk AND begins_with(sk, :window)",
@@ -183,7 +187,7 @@ def newest_window(pool: str) -> str:
 
 
 def note_drift(pool: str, finding: str) -> None:
-    """Keep what a recount found, for the next one to compare."""
+    """Store what a recount found, so that the next recount can compare."""
     clients.client("dynamodb").put_item(
         TableName=environment().stats_table,
         Item={**_key(_pk(pool), "drift"), "finding": {"S": finding}},
@@ -191,16 +195,17 @@ def note_drift(pool: str, finding: str) -> None:
 
 
 def correct_pending(pool: str, by: int, *, finding: str) -> bool:
-    """Put right what two recounts in a row found; False: the one before found something else."""
+    """Add `by` to the pending runs, if the recount before had the same finding. Returns False if it
+    had another."""
     table = environment().stats_table
-    noted: DeleteTypeDef = {
+    remove_finding: DeleteTypeDef = {
         "TableName": table,
         "Key": _key(_pk(pool), "drift"),
         "ConditionExpression": "#finding = :finding",
         "ExpressionAttributeNames": {"#finding": "finding"},
         "ExpressionAttributeValues": {":finding": {"S": finding}},
     }
-    put_right: UpdateTypeDef = {
+    correct: UpdateTypeDef = {
         "TableName": table,
         "Key": _key(_pk(pool), "pending#0"),
         "UpdateExpression": "ADD #pending :by",
@@ -209,7 +214,7 @@ def correct_pending(pool: str, by: int, *, finding: str) -> bool:
     }
     try:
         clients.client("dynamodb").transact_write_items(
-            TransactItems=[{"Delete": noted}, {"Update": put_right}]
+            TransactItems=[{"Delete": remove_finding}, {"Update": correct}]
         )
     except ClientError as error:
         if error.response["Error"]["Code"] != "TransactionCanceledException":
@@ -218,7 +223,7 @@ def correct_pending(pool: str, by: int, *, finding: str) -> bool:
     return True
 
 
-def _rows(pool: str, first: str, last: str) -> list[Item]:
+def _read_rows(pool: str, first: str, last: str) -> list[Item]:
     pages = (
         clients.client("dynamodb")
         .get_paginator("query")

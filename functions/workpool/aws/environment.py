@@ -1,14 +1,14 @@
-"""The environment of a function: what it knows of its deployment, checked once.
+"""The environment of a function: what the function knows about its deployment.
 
-The stack writes it (`infra/lambdas.py`). Names that differ by pool come with a `{pool}` to fill in,
-since an environment holds 4 KB.
+The stack writes it (`infra/lambdas.py`). An environment holds only 4 KB, so a name that differs by
+pool is one variable with `{pool}` in it.
 """
 
 import os
 from dataclasses import dataclass
 from functools import cache
 
-ENVIRONMENT = frozenset(
+VARIABLES = frozenset(
     {
         "WORKPOOL_STACK",
         "WORKPOOL_RUNS_TABLE",
@@ -25,12 +25,12 @@ ENVIRONMENT = frozenset(
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL",
     }
 )
-"""What every function of the stack finds in its environment."""
+"""The variables that every function of the stack has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The environment of a function, checked once."""
+    """The environment of a function: complete, and read once."""
 
     stack: str
     runs_table: str
@@ -47,11 +47,11 @@ class Environment:
     _consumer: str
 
     def work_queue(self, pool: str) -> str:
-        """URL of a pool's queue."""
+        """URL of a pool's work queue."""
         return self._work_queue.format(pool=pool)
 
     def dead_letter_queue(self, pool: str) -> str:
-        """URL of the queue of a pool's messages that were received too often."""
+        """URL of the queue for a pool's messages that were received too often."""
         return self._dead_letter_queue.format(pool=pool)
 
     def consumer(self, pool: str) -> str:
@@ -59,23 +59,23 @@ class Environment:
         return self._consumer.format(pool=pool)
 
     def parked_queue(self, pool: str | None) -> str:
-        """URL of the queue where a pool's unreadable messages wait for a person; None: those of
-        the queues that all pools share."""
+        """URL of the queue where a pool's unreadable messages wait for a person. None: those of the
+        queues that all pools share."""
         return self._shared_parked_queue if pool is None else self._parked_queue.format(pool=pool)
 
     def pool_of_queue(self, arn: str) -> str | None:
-        """The pool whose work or dead-letter queue has this ARN; None for one that all share."""
-        return _filled(self._work_queue, arn) or _filled(self._dead_letter_queue, arn)
+        """The pool whose work or dead-letter queue has this ARN; None for a queue of all pools."""
+        return _pool_in(self._work_queue, arn) or _pool_in(self._dead_letter_queue, arn)
 
     def retrier(self, pool: str) -> str:
-        """ARN of a pool's state machine."""
+        """ARN of a pool's Retrier, a state machine."""
         return self._retrier.format(pool=pool)
 
 
 @cache
 def environment() -> Environment:
-    """The environment of this process. Raises KeyError naming all that is missing."""
-    missing = sorted(name for name in ENVIRONMENT if name not in os.environ)
+    """The environment of this process. Raises KeyError, which names all missing variables."""
+    missing = sorted(name for name in VARIABLES if name not in os.environ)
     if missing:
         raise KeyError(f"the environment lacks {', '.join(missing)}")
     return Environment(
@@ -95,8 +95,8 @@ def environment() -> Environment:
     )
 
 
-def _filled(url: str, arn: str) -> str | None:
-    """What stands for {pool} in a queue's URL, if it is the queue of this ARN."""
+def _pool_in(url: str, arn: str) -> str | None:
+    """The pool's name in the ARN, if the ARN is one of the queues with this URL."""
     before, after = url.rpartition("/")[2].split("{pool}")
     name = arn.rpartition(":")[2]
     if name.startswith(before) and name.endswith(after):

@@ -1,5 +1,6 @@
-"""Actions that are Lambda functions of their own, `lambda:<name>`: the only module that invokes
-one. Once per attempt, without the SDK's retries: an attempt is the run's, not the SDK's.
+"""Actions that are Lambda functions of their own, `lambda:<name>`. No other module invokes them.
+
+Each attempt invokes the function once. The SDK does not retry: the run does.
 """
 
 import json
@@ -13,32 +14,32 @@ from workpool.core.retry import Failure, Outcome, Success
 from workpool.core.run import Payload, Run
 
 PREFIX = "lambda:"
-MARGIN_MS = 1000
-TIMEOUT_KNOWN_MS = 60_000
-"""For how long a function's timeout is taken to be as it was read."""
+
+TIMEOUT_CACHE_MS = 60_000
+"""How long a function's timeout is used before it is read again."""
 
 TOO_DEEP = Failure(f"the return value must be nested at most {MAX_DEPTH} deep", retryable=False)
 
 
-def is_remote(action: str) -> bool:
+def is_lambda_action(action: str) -> bool:
     return action.startswith(PREFIX)
 
 
-def call(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
-    """Invoke the function and answer how it ended. `args` is JSON, `limit_ms` what is left of the
-    attempt, `pool_limit_ms` the pool's actionTimeoutSeconds."""
+def invoke(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
+    """Invoke the function and return how it ended. `args` is JSON, `limit_ms` is the time that the
+    attempt has left, and `pool_limit_ms` is the pool's actionTimeoutSeconds."""
     name = run.action.removeprefix(PREFIX)
     if name not in pools.pool(run.pool).lambda_actions:
         return Failure(f"pool {run.pool!r} has no lambda action {name!r}")
     try:
-        timeout_ms = function_timeout_ms(name, clock.now_ms() // TIMEOUT_KNOWN_MS)
-        if timeout_ms >= limit_ms:  # It could outlive this attempt, and run beside the next one.
+        timeout_ms = read_timeout_ms(name, clock.now_ms() // TIMEOUT_CACHE_MS)
+        if timeout_ms >= limit_ms:  # It could outlive this attempt and run beside the next one.
             return Failure(
                 f"{name} may run for {timeout_ms / 1000:g} s, which must be below the pool's "
-                f"actionTimeoutSeconds ({pool_limit_ms / 1000:g}) and what is left of it",
+                f"actionTimeoutSeconds ({pool_limit_ms / 1000:g}) and the time that is left of it",
                 retryable=timeout_ms < pool_limit_ms,
             )
-        answer = clients.patient_lambda(limit_ms // 1000 + 1).invoke(
+        answer = clients.lambda_without_retries(limit_ms // 1000 + 1).invoke(
             FunctionName=name,
             Payload=json.dumps(
                 {
@@ -54,26 +55,27 @@ def call(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
     except clients.AWSError as error:
         return Failure(f"{name} could not be invoked: {error}")
     except UnicodeDecodeError as error:
-        return Failure(f"the return value is no JSON: {error}", retryable=False)
-    return _failure(text) if "FunctionError" in answer else _returned(text)
+        return Failure(f"the return value is not JSON: {error}", retryable=False)
+    return _failure(text) if "FunctionError" in answer else _success(text)
 
 
-def _returned(text: str) -> Outcome:
+def _success(text: str) -> Outcome:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Failure(f"the return value is no JSON: {error}", retryable=False)
+        return Failure(f"the return value is not JSON: {error}", retryable=False)
     return TOO_DEEP if is_too_deep(value) else Success(Payload(text))
 
 
 @lru_cache(256)
-def function_timeout_ms(name: str, _when: int) -> int:
-    about = clients.client("lambda").get_function_configuration(FunctionName=name)
-    return about["Timeout"] * 1000
+def read_timeout_ms(name: str, _period: int) -> int:
+    """The function's own timeout. `_period` makes the cache read it anew in each period."""
+    configuration = clients.client("lambda").get_function_configuration(FunctionName=name)
+    return configuration["Timeout"] * 1000
 
 
 def _failure(text: str) -> Failure:
-    """What a function's error means: final if it says so by its type or its message."""
+    """What a function's error means. Its type or its message may say that no retry helps."""
     try:
         shape: Any = json.loads(text)
     except ValueError:

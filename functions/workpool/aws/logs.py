@@ -1,4 +1,4 @@
-"""What the pool logs: one line of JSON per event, by Powertools' Logger.
+"""The log lines of a pool: one line of JSON per event, written by Powertools' Logger.
 
 `job-start`, `job-retry` and `job-end` are the original component's events, at INFO. Values of
 arguments, contexts and results are logged at DEBUG only.
@@ -18,12 +18,14 @@ from workpool.core.run import Run
 
 @cache
 def logger() -> Logger:
-    """The process's logger, at the level of the deployment."""
-    return Logger(service=environment().stack, level=_level(), location=None, json_serializer=_line)
+    """This process's logger, at the level of the deployment."""
+    return Logger(
+        service=environment().stack, level=_level(), location=None, json_serializer=_to_line
+    )
 
 
-def _line(fields: dict[str, Any]) -> str:
-    """As JSON, legible, and encodable whatever an error's text holds: half a surrogate pair too."""
+def _to_line(fields: dict[str, Any]) -> str:
+    """Readable JSON that can always be encoded, even if an error's text holds a lone surrogate."""
     text = json.dumps(fields, default=str, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -35,12 +37,13 @@ def _level() -> str:
 
 @cache
 def user_logger() -> Logger:
-    """User code's logger: of another name, so that its keys stay off the pool's own lines."""
-    return Logger(service=f"{environment().stack}-user", level=_level(), json_serializer=_line)
+    """The logger for user code. It has another name, so that the pool's own lines do not get its
+    keys."""
+    return Logger(service=f"{environment().stack}-user", level=_level(), json_serializer=_to_line)
 
 
-def for_run(run: Run) -> Logger:
-    """The logger for user code, whose lines now name this run."""
+def bind_user_logger(run: Run) -> Logger:
+    """Let the lines of user code name this run from now on. Returns the logger for user code."""
     user = user_logger()
     user.clear_state()
     user.append_keys(runId=run.run_id, pool=run.pool, action=run.action)
@@ -48,7 +51,7 @@ def for_run(run: Run) -> Logger:
 
 
 def job_start(run: Run, policy: Policy) -> None:
-    """The run's first attempt begins."""
+    """Log that the run's first attempt begins."""
     options = {
         "initialBackoffMs": policy.initial_backoff_ms,
         "base": policy.base,
@@ -61,7 +64,7 @@ def job_start(run: Run, policy: Policy) -> None:
 
 
 def job_retry(run: Run, to: Reschedule) -> None:
-    """An attempt failed; `run` is the run as it stands now, waiting for its retry."""
+    """Log that an attempt failed. `run` is the run after the attempt: it waits for its retry."""
     now = clock.now_ms()
     log(
         "job-retry",
@@ -74,7 +77,7 @@ def job_retry(run: Run, to: Reschedule) -> None:
 
 
 def job_end(run: Run) -> None:
-    """The run ended, and this process wrote it."""
+    """Log that the run ended. Only the process that wrote the end calls this."""
     error: dict[str, Any] = {"error": run.error} if run.error is not None else {}
     log(
         "job-end",
@@ -89,15 +92,15 @@ def job_end(run: Run) -> None:
 
 
 def log(event: str, run: Run | None = None, **fields: Any) -> None:
-    """One event as one line at INFO: `event` and its fields at the top of the JSON object."""
-    logger().info(event, extra={"event": event, **_about(run), **fields})
+    """Log one event as one line at INFO: `event` and the fields at the top of the JSON object."""
+    logger().info(event, extra={"event": event, **_run_fields(run), **fields})
 
 
 def _debug(event: str, run: Run | None = None, **fields: Any) -> None:
-    logger().debug(event, extra={"event": event, **_about(run), **fields})
+    logger().debug(event, extra={"event": event, **_run_fields(run), **fields})
 
 
-def _about(run: Run | None) -> dict[str, Any]:
+def _run_fields(run: Run | None) -> dict[str, Any]:
     return (
         {
             "runId": run.run_id,
@@ -113,14 +116,14 @@ def _about(run: Run | None) -> dict[str, Any]:
 @cache
 def always_logger() -> Logger:
     service = f"{environment().stack}-stats"
-    return Logger(service=service, level="INFO", location=None, json_serializer=_line)
+    return Logger(service=service, level="INFO", location=None, json_serializer=_to_line)
 
 
-def always(event: str, **fields: Any) -> None:
-    """One event as one line, whatever the level: what was asked for by name."""
+def log_always(event: str, **fields: Any) -> None:
+    """Log one event as one line, whatever the deployment's level: somebody asked for it by name."""
     always_logger().info(event, extra={"event": event, **fields})
 
 
-def failed(event: str, error: BaseException, **fields: Any) -> None:
-    """Something that should not happen, with its trace."""
+def log_error(event: str, error: BaseException, **fields: Any) -> None:
+    """Log something that should not happen, with its traceback."""
     logger().error(event, exc_info=error, extra={"event": event, **fields})

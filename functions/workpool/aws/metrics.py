@@ -1,7 +1,8 @@
-"""The metrics that the stack publishes itself: namespace `Workpool`, dimension `Pool`.
+"""The metrics that the stack itself publishes: namespace `Workpool`, dimension `Pool`.
 
-CloudWatch reads them from the lines that this writes to the log (embedded metric format). The only
-place that names one; `infra/metrics.py` names them for the alarms and the dashboard.
+CloudWatch reads them from lines that this module writes to the log (embedded metric format). No
+other module of the functions names a metric; `infra/metrics.py` names them for the alarms and the
+dashboard.
 """
 
 from aws_lambda_powertools import Metrics

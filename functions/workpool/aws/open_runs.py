@@ -1,7 +1,7 @@
-"""The walks and lists over the index of open runs, many runs at once, and where the walks stopped.
+"""Walk and list the index of open runs, read many runs at once, and keep where the walks stopped.
 
-Reads the runs table; writes only its own cursors, which are rows of the stats table. Decides
-nothing about a run.
+Reads the runs table. Writes only the cursors of the walks, which are rows of the stats table.
+Decides nothing about a run.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb.type_defs import ScanInputTypeDef
 
 
-def open_page(cursor: Item | None, *, limit: int) -> tuple[list[str], Item | None]:
-    """Keys of runs in the open index from a cursor on, and the next cursor; None at the end."""
+def scan_open_keys(cursor: Item | None, *, limit: int) -> tuple[list[str], Item | None]:
+    """The keys of the next open runs of all pools, and the next cursor. Without a cursor the scan
+    begins anew; without a next cursor there are no more runs."""
     scan: ScanInputTypeDef = {
         "TableName": environment().runs_table,
         "IndexName": "open",
@@ -31,23 +32,24 @@ def open_page(cursor: Item | None, *, limit: int) -> tuple[list[str], Item | Non
 
 
 OpenKey = tuple[int, str]
-"""Of the open index: enqueuedAt, run id. Their order is the index's."""
+"""A run in the open index: enqueuedAt and run id. Keys are sorted by both; the index sorts by
+enqueuedAt only."""
 
 
-def open_keys(
+def list_open_keys(
     pool: str, *, parked: bool = False, after: OpenKey = (0, ""), limit: int
 ) -> list[OpenKey]:
-    """The oldest open (or parked) runs of a pool behind that one, oldest first; fewer than
-    `limit`: there are no more."""
+    """The oldest open (or parked) runs of a pool that come after the key `after`, oldest first. If
+    there are fewer than `limit`, these are all."""
     found: list[OpenKey] = []
     for partition in open_partitions(pool, parked=parked):
-        found += _open_keys(partition, after, limit)
+        found += _list_partition(partition, after, limit)
     return sorted(found)[:limit]
 
 
-def _open_keys(partition: str, after: OpenKey, limit: int) -> list[OpenKey]:
-    """At least the partition's first `limit` behind that key, or all. Within one millisecond the
-    index has an order of its own, so that one is read to its end."""
+def _list_partition(partition: str, after: OpenKey, limit: int) -> list[OpenKey]:
+    """At least the first `limit` keys of the partition after the key `after`, or all. Within one
+    millisecond the index has an order of its own, so the last millisecond is read to its end."""
     pages = (
         clients.client("dynamodb")
         .get_paginator("query")
@@ -72,8 +74,9 @@ def _open_keys(partition: str, after: OpenKey, limit: int) -> list[OpenKey]:
     return found
 
 
-def read_many(keys: Sequence[str]) -> list[Run | UnknownShape]:
-    """Up to 100 runs, read consistently, in no order; those that are gone are left out."""
+def read_runs_and_errors(keys: Sequence[str]) -> list[Run | UnknownShape]:
+    """Up to 100 runs, read consistently, in no particular order. A run that cannot be read is an
+    UnknownShape, an expired run is included, and a run that does not exist is left out."""
     table = environment().runs_table
     found: list[Run | UnknownShape] = []
     left: list[Item] = [{"run": {"S": key}} for key in keys]
@@ -92,14 +95,16 @@ def read_many(keys: Sequence[str]) -> list[Run | UnknownShape]:
 
 
 def read_runs(keys: Sequence[str]) -> list[Run]:
-    """Up to 100 runs, read consistently, in no order; unknown ones are left out."""
+    """Up to 100 runs, read consistently, in no particular order. Leaves out runs that cannot be
+    read, are expired or do not exist."""
     now = clock.now_ms()
-    found = read_many(keys) if keys else []
+    found = read_runs_and_errors(keys) if keys else []
     return [run for run in found if isinstance(run, Run) and not run.expired(now)]
 
 
-def orphans_cursor() -> tuple[str, int]:
-    """Where the walk through the bucket goes on, "" at its beginning, and when the next begins."""
+def read_orphans_cursor() -> tuple[str, int]:
+    """The name of the object after which the walk through the bucket goes on, "" for the beginning,
+    and when the next walk begins, in epoch milliseconds."""
     answer = clients.client("dynamodb").get_item(
         TableName=environment().stats_table, Key=_ORPHANS, ConsistentRead=True
     )
@@ -108,13 +113,13 @@ def orphans_cursor() -> tuple[str, int]:
 
 
 def save_orphans_cursor(after: str, *, begins_at: int) -> None:
-    """Where the walk goes on, and when the next begins, in epoch milliseconds."""
+    """Keep where the walk goes on, and when the next walk begins, in epoch milliseconds."""
     row = {**_ORPHANS, "after": encode(after), "beginsAt": encode(begins_at)}
     clients.client("dynamodb").put_item(TableName=environment().stats_table, Item=row)
 
 
-def sweeper_cursor() -> Item | None:
-    """Where the last sweep stopped; None: at the end."""
+def read_sweeper_cursor() -> Item | None:
+    """Where the last sweep stopped. None: it reached the end."""
     answer = clients.client("dynamodb").get_item(
         TableName=environment().stats_table, Key=_SWEEPER, ConsistentRead=True
     )
@@ -124,7 +129,7 @@ def sweeper_cursor() -> Item | None:
 
 
 def save_sweeper_cursor(cursor: Item | None) -> None:
-    """Where the next sweep goes on."""
+    """Keep where the next sweep goes on."""
     clients.client("dynamodb").put_item(
         TableName=environment().stats_table, Item={**_SWEEPER, "cursor": {"M": cursor or {}}}
     )

@@ -1,7 +1,7 @@
-"""A pool's row in the stats table: what was changed at run time. Read and written whole or not.
+"""What was changed in a pool at run time, without a deploy: one row of the stats table per pool.
 
-`max_parallelism` is in force only as long as the deployed value is the one that it `overrode`: a
-changed `cdk.json` wins at the next deploy. `cancel_before` stands while cancelAll works.
+`max_parallelism` is in force only while the deployed value is still the one that it `overrode`: a
+changed `cdk.json` wins at the next deploy. `cancel_before` is set while cancelAll works.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from workpool.core.run import Item, decode, encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoolRow:
-    """What was changed at run time; by default nothing."""
+class Overrides:
+    """What was changed in a pool at run time; by default nothing."""
 
     paused: bool = False
     max_parallelism: int | None = None
@@ -25,14 +25,14 @@ class PoolRow:
     cancel_before: int | None = None
 
     def limit(self, deployed: Pool) -> int:
-        """The maxParallelism in force, were the pool not paused."""
+        """The maxParallelism in force, unless the pool is paused."""
         if self.max_parallelism is not None and self.overrode == deployed.max_parallelism:
             return self.max_parallelism
         return deployed.max_parallelism
 
 
-def read(pool: str) -> PoolRow:
-    """The pool's row; the default where there is none."""
+def read(pool: str) -> Overrides:
+    """The pool's overrides; the default if the pool has no row."""
     answer = clients.client("dynamodb").get_item(
         TableName=environment().stats_table, Key=_key(pool), ConsistentRead=True
     )
@@ -40,11 +40,11 @@ def read(pool: str) -> PoolRow:
     values: dict[str, Any] = {
         field: decode(item[name]) for field, name in _ATTRIBUTES.items() if name in item
     }
-    return PoolRow(**values)
+    return Overrides(**values)
 
 
 def update(pool: str, **changes: bool | int) -> None:
-    """Change some fields of the row; there need be none before."""
+    """Change some fields. Creates the row if the pool has none."""
     names = {f"#{field}": _ATTRIBUTES[field] for field in changes}
     clients.client("dynamodb").update_item(
         TableName=environment().stats_table,
@@ -55,8 +55,9 @@ def update(pool: str, **changes: bool | int) -> None:
     )
 
 
-def canceled(pool: str, before: int) -> None:
-    """All that was created before then is canceled: forget it, unless cancelAll was called anew."""
+def forget_cancel_all(pool: str, before: int) -> None:
+    """Remove `cancel_before`: every run that was created before then is canceled. Does nothing if
+    cancelAll was called again meanwhile."""
     try:
         clients.client("dynamodb").update_item(
             TableName=environment().stats_table,

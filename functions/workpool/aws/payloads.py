@@ -1,9 +1,9 @@
-"""Payloads that are too large for a run's item: the only module that speaks to S3, and for no
-other. A run of small payloads makes no request here.
+"""Payloads that are too large for a run's item. The only module that speaks to S3, and only for
+these: a run with small payloads causes no request to S3.
 
-An object is written once, under a name that no other write has, and before the item that names
-it: whoever then loses the race for the item has changed nothing that another reads. It is deleted
-by the relay, when its run is forgotten, or by `orphans`, if no run came to name it.
+An object is written once, under a name that no other write uses, and before the item that names it.
+So a write that loses the race for the item has changed nothing that anybody reads. The relay
+deletes an object when its run is forgotten; `orphans` deletes it if no run ever named it.
 """
 
 from collections.abc import Sequence
@@ -19,33 +19,33 @@ from workpool.core.run import Payload, Run
 from workpool.errors import PayloadLost, PayloadUnavailable
 
 REQUEST_BYTES = 2048
-"""Larger arguments, and a larger context, are objects. An object costs a PUT and a GET, $5.40 per
-million, whatever its size; a KB in the item is billed with each write of the run, 3 or, with a
-completion, up to 6 times $0.625. They break even at 2.9 and 1.4 KB."""
+"""Arguments or a context above this size become an object. An object costs a PUT and a GET, $5.40
+per million, whatever its size. A KB in the item is billed with each write of the run: 3 times
+$0.625 per million, or up to 6 times with a completion. The costs are equal at 2.9 and at 1.4 KB."""
 
 RESULT_BYTES = 4096
-"""A larger return value is an object. It is in the item from the finish on: 1 write, or up to 4.
-They break even at 8.6 and 2.2 KB."""
+"""A return value above this size becomes an object. It is in the item from the finish on: for 1
+write, or for up to 4 with a completion. The costs are equal at 8.6 and at 2.2 KB."""
 
 URL_SECONDS = 15 * 60
 
-UNREAD_SECONDS = 10
-"""After which a message comes back whose run's object S3 did not give."""
+RETRY_SECONDS = 10
+"""A message comes back after this time if S3 did not return an object of its run."""
 
 PAGE = 1000
-"""Names that S3 lists, and deletes, in one request."""
+"""How many names S3 lists or deletes in one request."""
 
 
-class Written(NamedTuple):
-    """An object, and when it was written, in epoch milliseconds."""
+class StoredObject(NamedTuple):
+    """An object's name, and when it was written, in epoch milliseconds."""
 
     name: str
     at_ms: int
 
 
 def store_request(run: Run) -> Run:
-    """The run as its item may carry it: large arguments and a large context are written as objects,
-    which it then names. Raises AWSError; then the run must not be stored."""
+    """Write large arguments and a large context as objects. Returns the run that names them. Raises
+    AWSError; then the run must not be stored."""
     large = {
         field: payload.text.encode()
         for field, payload in (("args", run.args), ("context", run.context))
@@ -61,8 +61,8 @@ def store_request(run: Run) -> Run:
 
 
 def store_value(run: Run, value: Payload) -> Payload:
-    """The return value of a claimed run as its item may carry it: a large one is written as an
-    object of this claim. Raises AWSError."""
+    """Write a large return value of a claimed run as an object of this claim. Returns what the item
+    holds instead, or the value itself if it is small. Raises AWSError."""
     data = (value.text or "").encode()
     if len(data) <= RESULT_BYTES:
         return value
@@ -70,7 +70,7 @@ def store_value(run: Run, value: Payload) -> Payload:
 
 
 def is_large(run: Run) -> bool:
-    """Whether `store_request` would write any object."""
+    """Whether `store_request` would write an object."""
     return _is_large(run.args) or _is_large(run.context)
 
 
@@ -80,10 +80,10 @@ def _is_large(payload: Payload | None) -> bool:
 
 
 def read(payload: Payload | None) -> str | None:
-    """A payload's JSON, from the item or from the object that holds it; None for none.
+    """A payload's JSON, from the item or from the object that holds it. None: there is no payload.
 
-    Raises PayloadLost if there is no such object, and PayloadUnavailable for what may pass:
-    S3 is slow, or denies.
+    Raises PayloadLost if the object does not exist, and PayloadUnavailable if S3 is slow or denies
+    access: it may work later.
     """
     if payload is None or payload.at is None:
         return None if payload is None else payload.text
@@ -98,7 +98,7 @@ def read(payload: Payload | None) -> str | None:
 
 
 def url(name: str) -> str:
-    """Where the object can be read without any rights, for 15 minutes."""
+    """A URL where anybody can read the object for 15 minutes."""
     return clients.client("s3").generate_presigned_url(
         ClientMethod="get_object",
         Params={"Bucket": environment().payloads_bucket, "Key": name},
@@ -107,7 +107,7 @@ def url(name: str) -> str:
 
 
 def delete(names: Sequence[str]) -> None:
-    """Delete objects. What S3 refuses is logged, and left to `orphans`."""
+    """Delete objects. If S3 refuses one, that is logged, and `orphans` deletes it later."""
     for start in range(0, len(names), PAGE):
         some = names[start : start + PAGE]
         try:
@@ -115,28 +115,29 @@ def delete(names: Sequence[str]) -> None:
                 Bucket=environment().payloads_bucket,
                 Delete={"Objects": [{"Key": name} for name in some], "Quiet": True},
             )
-            refused = [f"{it['Key']}: {it.get('Code')}" for it in answer.get("Errors", [])]
+            errors = answer.get("Errors", [])
+            refused = [f"{error['Key']}: {error.get('Code')}" for error in errors]
         except clients.AWSError as error:
             refused = [f"{name}: {error}" for name in some]
         if refused:
             logs.log("objects-not-deleted", count=len(refused), first=refused[0])
 
 
-def written(after: str) -> list[Written]:
-    """The next thousand objects by name, behind one name; the first behind ""."""
+def list_objects(after: str) -> list[StoredObject]:
+    """The next thousand objects, sorted by name, after the name `after`. "": from the beginning."""
     s3, bucket = clients.client("s3"), environment().payloads_bucket
     if after:
         answer = s3.list_objects_v2(Bucket=bucket, MaxKeys=PAGE, StartAfter=after)
     else:
         answer = s3.list_objects_v2(Bucket=bucket, MaxKeys=PAGE)
     return [
-        Written(it["Key"], round(it["LastModified"].timestamp() * 1000))
-        for it in answer.get("Contents", [])
+        StoredObject(entry["Key"], round(entry["LastModified"].timestamp() * 1000))
+        for entry in answer.get("Contents", [])
     ]
 
 
 def key_of(name: str) -> str | None:
-    """The key of the run that an object belongs to; None for an object that is no payload."""
+    """The key of the run that the object belongs to; None if the object is not a payload."""
     pool, separator, rest = name.partition("/")
     run_id, another, file = rest.partition("/")
     return f"{pool}#{run_id}" if separator and another and "/" not in file else None

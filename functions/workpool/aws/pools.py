@@ -1,5 +1,6 @@
-"""The pools of `cdk.json` as they were deployed: a file of the asset, which the stack writes
-(`infra/asset.py`), since an environment holds 4 KB."""
+"""The pools of `cdk.json` as they were deployed. The stack writes them into a file of the asset
+(`infra/asset.py`), since an environment holds only 4 KB.
+"""
 
 import json
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Pool:
     stats_window_ms: int
     max_parallelism: int
     reserved: bool
-    """Whether the function's reserved concurrency enforces maxParallelism."""
+    """Whether reserved concurrency enforces maxParallelism."""
     lambda_actions: frozenset[str]
     tracing: bool = False
 
@@ -53,7 +54,7 @@ def pools() -> dict[str, Pool]:
 
 
 def pool(name: str) -> Pool:
-    """A deployed pool. Raises UnknownPool, naming those that there are."""
+    """A deployed pool. Raises UnknownPool, which names the deployed pools."""
     try:
         return pools()[name]
     except KeyError:
@@ -62,21 +63,21 @@ def pool(name: str) -> Pool:
 
 
 def expiry(pool_name: str, now_ms: int) -> int:
-    """When a run that is over and done with is forgotten, in epoch seconds. A pool that was
-    removed from the deployment still has its runs ended: those keep for a day."""
-    known = pools().get(pool_name)
-    return now_ms // 1000 + (known.retention_seconds if known else 86_400)
+    """When a run will be forgotten if nothing is left to do for it now, in epoch seconds. Runs may
+    still end in a pool that is no longer deployed: these are kept for one day."""
+    deployed = pools().get(pool_name)
+    return now_ms // 1000 + (deployed.retention_seconds if deployed else 86_400)
 
 
 def policy(run: Run) -> Policy:
-    """How a run is retried: its own options over its pool's."""
+    """How a run is retried: its own options, or else its pool's."""
     deployed = pool(run.pool).policy
     return Policy(
-        initial_backoff_ms=_own(run.initial_backoff_ms, deployed.initial_backoff_ms),
-        base=_own(run.base, deployed.base),
-        max_retries=int(_own(run.max_retries, deployed.max_retries)),
+        initial_backoff_ms=_own_or_deployed(run.initial_backoff_ms, deployed.initial_backoff_ms),
+        base=_own_or_deployed(run.base, deployed.base),
+        max_retries=int(_own_or_deployed(run.max_retries, deployed.max_retries)),
     )
 
 
-def _own(given: float | None, deployed: float) -> float:
-    return deployed if given is None else given
+def _own_or_deployed(own: float | None, deployed: float) -> float:
+    return deployed if own is None else own

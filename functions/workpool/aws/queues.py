@@ -1,4 +1,4 @@
-"""The queues: the only module that speaks to SQS. It sends hints; it decides nothing."""
+"""The queues: the only module that speaks to SQS. It sends hints and decides nothing."""
 
 import json
 import math
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from types_boto3_sqs.literals import QueueAttributeNameType
 
 BATCH = 10
-"""Entries that SQS takes in one request."""
+"""How many entries SQS takes in one request."""
 
 MAX_VISIBILITY_SECONDS = 12 * 3600
 
 
 def deliver(runs: Sequence[Run]) -> list[Run]:
-    """Send each run's first message, ten to a request. Answers those that SQS did not take."""
+    """Send each run's first message, ten in a request. Returns the runs whose message SQS did not
+    take."""
     by_pool = defaultdict(list)
     for run in runs:
         by_pool[run.pool].append(run)
-    return [run for pool, its in by_pool.items() for run in _deliver(pool, its)]
+    return [run for pool, of_pool in by_pool.items() for run in _deliver(pool, of_pool)]
 
 
 def _deliver(pool: str, runs: list[Run]) -> list[Run]:
@@ -40,7 +41,7 @@ class _Options(TypedDict, total=False):
 
 
 def _options(run: Run) -> _Options:
-    """Whose turn the message takes, and the trace that it belongs to."""
+    """The message's group, for fair turns between keys, and the trace that it belongs to."""
     options: _Options = {}
     if run.fairness_key:
         options["MessageGroupId"] = run.fairness_key
@@ -51,22 +52,25 @@ def _options(run: Run) -> _Options:
 
 
 def deliver_again(pool: str, body: str, run: Run) -> None:
-    """Put a message of a run back on its pool's queue as it was, token and all."""
+    """Put a message of a run back on its pool's work queue, unchanged, with its token."""
     clients.client("sqs").send_message(
         QueueUrl=environment().work_queue(pool), MessageBody=body, **_options(run)
     )
 
 
 def relay_later(keys: Sequence[str]) -> None:
-    """Have these runs looked at again soon. Raises RuntimeError if SQS did not take them all."""
+    """Ask for another look at these runs soon. Raises RuntimeError if SQS did not take them all."""
     bodies = [json.dumps({"v": VERSION, "run": key}) for key in keys]
     refused = _send(environment().relay_retry_queue, bodies, [{} for _ in bodies])
     if refused:
-        raise RuntimeError(f"the relay's retry queue took {len(keys) - len(refused)}/{len(keys)}")
+        raise RuntimeError(
+            f"the relay's retry queue took only {len(keys) - len(refused)} of {len(keys)} keys"
+        )
 
 
-def park(pool: str | None, body: str, *, reason: str) -> None:
-    """Set a message of a pool, or of a queue that all share, aside: it waits for a person."""
+def set_aside(pool: str | None, body: str, *, reason: str) -> None:
+    """Put an unreadable message on its pool's parked queue, where it waits for a person. `pool` is
+    None if the message comes from a queue that all pools share."""
     clients.client("sqs").send_message(
         QueueUrl=environment().parked_queue(pool),
         MessageBody=body,
@@ -75,7 +79,7 @@ def park(pool: str | None, body: str, *, reason: str) -> None:
 
 
 def depth(url: str) -> int:
-    """Messages on a queue, in flight or not."""
+    """How many messages a queue holds, in flight or not."""
     names: list[QueueAttributeNameType] = [
         "ApproximateNumberOfMessages",
         "ApproximateNumberOfMessagesNotVisible",
@@ -84,23 +88,25 @@ def depth(url: str) -> int:
     return sum(int(answer["Attributes"][name]) for name in names)
 
 
-def come_back_in(queue_arn: str, receipt: str, seconds: float) -> None:
-    """When a message that is not acknowledged shows again, instead of at its queue's timeout."""
+def change_visibility(queue_arn: str, receipt: str, seconds: float) -> None:
+    """Let an unacknowledged message come back after so many seconds, instead of after its queue's
+    visibility timeout."""
     name = queue_arn.rpartition(":")[2]
     clients.client("sqs").change_message_visibility(
-        QueueUrl=_url(name),
+        QueueUrl=_queue_url(name),
         ReceiptHandle=receipt,
         VisibilityTimeout=min(MAX_VISIBILITY_SECONDS, math.ceil(seconds)),
     )
 
 
-def _url(name: str) -> str:
-    beside = environment().relay_retry_queue
-    return beside.rpartition("/")[0] + "/" + name
+def _queue_url(name: str) -> str:
+    any_url = environment().relay_retry_queue
+    return any_url.rpartition("/")[0] + "/" + name
 
 
 def _send(url: str, bodies: list[str], options: list[_Options]) -> list[int]:
-    """Send by tens. Answers the positions that were refused; a failed request refuses its ten."""
+    """Send ten messages in a request. Returns the positions of those that SQS did not take: of all
+    ten if the request failed."""
     refused: list[int] = []
     for start in range(0, len(bodies), BATCH):
         positions = range(start, min(start + BATCH, len(bodies)))

@@ -1,8 +1,8 @@
-"""The Retrier: the only module that speaks to Step Functions. It starts, stops and answers
-executions; what they wait for is decided elsewhere.
+"""The Retrier: starts, stops and answers executions. The only module that speaks to Step Functions.
+What an execution waits for is decided elsewhere.
 
-AWS and the local emulator answer differently for an execution whose name is taken or that is
-closed; both answers mean that there is nothing left to do.
+AWS and the local emulator answer differently if an execution's name is taken or the execution is
+closed. Either answer means that nothing is left to do.
 """
 
 import json
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from types_boto3_stepfunctions.type_defs import StartExecutionInputTypeDef
 
 RETRY = "Workpool.Retry"
-"""The one failure of an Attempt: its cause is the next due, and Backoff waits for it."""
+"""The only error that an Attempt fails with. Its cause is the next due: Backoff waits for it."""
 
 _CLOSED = frozenset({"TaskTimedOut", "TaskDoesNotExist", "InvalidToken"})
 _ENDED = frozenset({"ExecutionDoesNotExist", "ValidationException"})
-"""The latter is the emulator's for an execution that is closed."""
+"""The emulator answers ValidationException for an execution that is closed."""
 
 
 def start(run: Run) -> None:
-    """Start the execution that waits for the run's due. Harmless when there is one."""
+    """Start the execution that waits for the run's due. Harmless if it exists already."""
     execution: StartExecutionInputTypeDef = {
         "stateMachineArn": environment().retrier(run.pool),
         "name": run.execution_name(),
@@ -53,7 +53,7 @@ def start(run: Run) -> None:
 
 
 def stop(run: Run) -> None:
-    """Stop the execution that waits for the run's due. Harmless when it ended or never was."""
+    """Stop the execution that waits for the run's due. Harmless if it ended or never existed."""
     machine = environment().retrier(run.pool)
     arn = machine.replace(":stateMachine:", ":execution:") + f":{run.execution_name()}"
     try:
@@ -64,7 +64,7 @@ def stop(run: Run) -> None:
 
 
 def answer_ended(token: str, run: Run | None) -> None:
-    """Let the execution succeed: the run needs it no more."""
+    """Let the execution succeed: the run no longer needs it."""
     output = {"kind": run.kind if run else "unknown"}
     with _unless_closed():
         clients.client("stepfunctions").send_task_success(
@@ -73,15 +73,16 @@ def answer_ended(token: str, run: Run | None) -> None:
 
 
 def answer_retry(token: str, due: int) -> None:
-    """Have the execution wait for `due` and send the next attempt."""
+    """Let the execution wait for `due` and then send the next attempt."""
     with _unless_closed():
         clients.client("stepfunctions").send_task_failure(
             taskToken=token, error=RETRY, cause=timestamp(due)
         )
 
 
-def drop(run: Run | None, message: Message, verdict: Verdict) -> None:
-    """A message that may do nothing: its execution, if one waits, learns what to do."""
+def answer_dropped(run: Run | None, message: Message, verdict: Verdict) -> None:
+    """Tell the execution that waits for this message, if any, how to go on: the message is dropped,
+    since it may do nothing."""
     if verdict is Verdict.STALE:
         logs.log("message-stale", run)
     if message.token is None:
@@ -94,7 +95,7 @@ def drop(run: Run | None, message: Message, verdict: Verdict) -> None:
 
 @contextmanager
 def _unless_closed() -> Iterator[None]:
-    """An execution that is closed needs no answer: that it refuses one is no error."""
+    """A closed execution needs no answer, so it is no error if it refuses one."""
     try:
         yield
     except ClientError as error:

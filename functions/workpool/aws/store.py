@@ -1,10 +1,10 @@
-"""The runs table: the only module that speaks to it, one function per transition of a run. Also
-where the walks over runs and objects stopped, which stands in the stats table.
+"""The runs table: the only module that writes it, with one function per transition of a run.
 
-Each transition is one conditional write. The SDK repeats a write whose answer was lost and then
-meets its own success as a refused condition, so a refusal is read back: if the item shows this
-very write, it succeeded; else `Refused` carries the run as it stands, and the caller decides
-again. Nothing here decides what should happen to a run.
+Each transition is one conditional write. If the answer to a write is lost, the SDK repeats the
+write, and the condition refuses it because the first one succeeded. So each refusal is checked
+against the item as it is now: if the item shows this very write, the write succeeded. Otherwise
+`Refused` carries the run as it is now, and the caller decides again. Nothing here decides what
+should happen to a run.
 """
 
 import re
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class Refused(Exception):
-    """A transition's condition did not hold; `run` is what stands there, None if nothing does."""
+    """A transition's condition did not hold. `run` is the run as it is now, None if there is
+    none."""
 
     def __init__(self, run: Run | None) -> None:
         super().__init__(run)
@@ -36,7 +37,7 @@ class HandlerWritesRefused(Exception):
 
 
 def read(key: str) -> Run | None:
-    """The run, read consistently. None if there is none, or it is only not yet deleted."""
+    """The run, read consistently. None if it does not exist or is expired."""
     answer = clients.client("dynamodb").get_item(
         TableName=environment().runs_table, Key={"run": {"S": key}}, ConsistentRead=True
     )
@@ -44,8 +45,9 @@ def read(key: str) -> Run | None:
     return None if run is None or run.expired(clock.now_ms()) else run
 
 
-def creation(run: Run, *, table: str) -> dict[str, Any]:
-    """The put that creates a run: where there is none, or an expired one not yet deleted.
+def creation_put(run: Run, *, table: str) -> dict[str, Any]:
+    """The put that creates a run where there is none, or where there is an expired one that is not
+    deleted yet.
 
     Also the entry for a caller's own TransactWriteItems.
     """
@@ -59,26 +61,26 @@ def creation(run: Run, *, table: str) -> dict[str, Any]:
 
 
 def create(run: Run) -> Run:
-    """None, or expired -> enqueued or scheduled. The commit point of a submit.
+    """No run, or an expired one -> enqueued or scheduled. The commit point of a submit.
 
-    Answers the run that stands there: this one, or the one that the same idempotency key
+    Returns the run that the table now holds: this one, or the one that the same idempotency key
     created before (the caller compares `request` and `creation`).
     """
     try:
         clients.client("dynamodb").put_item(
-            **creation(run, table=environment().runs_table),
+            **creation_put(run, table=environment().runs_table),
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
     except ClientError as error:
-        standing = _refused(error)
-        if standing is None:
+        stored = _run_that_refused(error)
+        if stored is None:
             raise Refused(None) from error
-        return standing
+        return stored
     return run
 
 
 def claim(run: Run, *, claim: str, lease: int) -> Run:
-    """Enqueued or scheduled -> running: still at this due, and not ended."""
+    """Enqueued or scheduled -> running, if the run is still at this due and has not ended."""
     return _transition(
         run.key,
         {"kind": "running", "claim": claim, "lease": lease, "started_at": clock.now_ms()},
@@ -97,10 +99,10 @@ def finish(
     execution: str | None = None,
     attempts: str | None = None,
 ) -> Run:
-    """Running -> completed or canceled: by the holder of this claim, or whoever declares it lost.
+    """Running -> completed or canceled, by the holder of this claim or by whoever declares it lost.
 
-    Success wins over a request to cancel; a failure must see none. `execution` is the Retrier
-    execution that will be answered.
+    A success wins over a request to cancel; a failure is written only if there is no such request.
+    `execution` is the Retrier execution that will be answered.
     """
     canceled = finish.result == "canceled"
     value = finish.return_value or Payload()
@@ -110,15 +112,15 @@ def finish(
         {
             "kind": "canceled" if canceled else "completed",
             "result": finish.result,
-            **value.fields("return_value"),
+            **value.stored_fields("return_value"),
             "large": "yes" if value.at is not None else None,
             "error": finish.error,
             "finished_at": finished_at,
             "execution": execution,
             "attempts": attempts,
-            **_left_to_do(run, expires_at),
+            **_completion_or_expiry(run, expires_at),
         },
-        remove=("lease", *_answers_none(execution), *_nothing_left(run)),
+        remove=("lease", *_execution_to_remove(execution), *_open_to_remove(run)),
         condition="#kind = :running AND #claim = :was" + guard,
         values={"running": "running", "was": run.claim},
         mine=lambda now: (
@@ -132,10 +134,11 @@ def finish(
 def reschedule(
     run: Run, to: Reschedule, *, execution: str | None, attempts: str | None = None
 ) -> Run:
-    """Running -> scheduled, one retry more, a later due: this claim, and nobody asked to cancel.
+    """Running -> scheduled, with one retry more and a later due, if the run still has this claim
+    and nobody asked to cancel it.
 
-    `execution` is the Retrier execution that will be answered and time the next attempt; without
-    one the relay starts one.
+    `execution` is the Retrier execution that will be answered and then sends the next attempt.
+    None: the relay starts an execution.
     """
     retries = run.retries + 1
     return _transition(
@@ -147,7 +150,7 @@ def reschedule(
             "execution": execution,
             "attempts": attempts,
         },
-        remove=("lease", *_answers_none(execution)),
+        remove=("lease", *_execution_to_remove(execution)),
         condition="#kind = :running AND #claim = :was AND attribute_not_exists(#cancelRequested)",
         values={"running": "running", "was": run.claim},
         mine=lambda now: (
@@ -158,16 +161,16 @@ def reschedule(
 
 
 def cancel(run: Run, *, finished_at: int, expires_at: int) -> Run:
-    """Enqueued or scheduled -> canceled, at once: the same run, not yet claimed."""
+    """Enqueued or scheduled -> canceled, at once, if it is the same run and nobody claimed it."""
     return _transition(
         run.key,
         {
             "kind": "canceled",
             "result": "canceled",
             "finished_at": finished_at,
-            **_left_to_do(run, expires_at),
+            **_completion_or_expiry(run, expires_at),
         },
-        remove=_nothing_left(run),
+        remove=_open_to_remove(run),
         condition="#kind IN (:enqueued, :scheduled) AND #enqueuedAt = :enqueuedAt",
         values={
             "enqueued": "enqueued",
@@ -179,7 +182,7 @@ def cancel(run: Run, *, finished_at: int, expires_at: int) -> Run:
 
 
 def ask_to_cancel(run: Run) -> Run:
-    """Running -> running, with the request to cancel: still the attempt that was seen."""
+    """Running -> running, with the request to cancel, if it is still the attempt that was seen."""
     return _transition(
         run.key,
         {"cancel_requested": True},
@@ -190,11 +193,12 @@ def ask_to_cancel(run: Run) -> Run:
 
 
 def lease_completion(run: Run, *, claim: str, now_ms: int, lease: int) -> Run:
-    """Ended, completion pending -> the same, leased to one handler call, one try more."""
+    """Ended, completion pending -> the same, leased to one handler call and with one try more, if
+    no other call holds the lease."""
     return _transition(
         run.key,
         {"completion_claim": claim, "completion_lease": lease},
-        count="completion_tries",  # Not set: another call may have been made since it was read.
+        count="completion_tries",  # Added, not set: there may be other tries since `run` was read.
         condition=(
             "#completion = :pending AND (attribute_not_exists(#completionLease)"
             " OR #completionLease <= :now)"
@@ -205,9 +209,10 @@ def lease_completion(run: Run, *, claim: str, now_ms: int, lease: int) -> Run:
 
 
 def complete(run: Run, *, expires_at: int, writes: Sequence[Any]) -> Run:
-    """Completion pending -> done, in one transaction with the handler's own writes: this lease.
+    """Completion pending -> done, in one transaction with the handler's own writes, by the holder
+    of this lease.
 
-    Raises HandlerWritesRefused if those are what DynamoDB refused.
+    Raises HandlerWritesRefused if DynamoDB refused the handler's writes.
     """
     update = _update(
         run.key,
@@ -234,12 +239,13 @@ def complete(run: Run, *, expires_at: int, writes: Sequence[Any]) -> Run:
         mark = error.response["CancellationReasons"][-1]
         if mark["Code"] != "ConditionalCheckFailed":
             raise HandlerWritesRefused(str(error)) from error
-        return _mine(_run_of(mark.get("Item")), mine, error)
+        return _own_write(_run_in(mark.get("Item")), mine, error)
     return run
 
 
 def retry_completion(run: Run, *, at_ms: int, error: str) -> Run:
-    """Completion pending -> pending, the lease kept until the next try is due: this lease."""
+    """Completion pending -> pending, by the holder of this lease. It keeps the lease until the next
+    try is due, so that no other call is made before."""
     return _transition(
         run.key,
         {"completion_lease": at_ms, "completion_error": error},
@@ -253,7 +259,8 @@ def retry_completion(run: Run, *, at_ms: int, error: str) -> Run:
 
 
 def park_completion(run: Run, *, error: str) -> Run:
-    """Completion pending -> parked, for a person to look at: this lease. No expiry: it stays."""
+    """Completion pending -> parked, by the holder of this lease. The run has no expiry: it stays
+    until a person looks at it."""
     return _transition(
         run.key,
         {
@@ -269,13 +276,13 @@ def park_completion(run: Run, *, error: str) -> Run:
 
 
 def redrive_completion(run: Run) -> Run:
-    """Completion parked -> pending, its tries forgotten: still parked by the same call."""
+    """Completion parked -> pending, with no tries yet, if it is still parked by the same call."""
     return _transition(
         run.key,
         {
             "completion": "pending",
             "open": open_partition(run.pool, run.run_id),
-            "completion_lease": clock.now_ms(),  # Its wait begins now.
+            "completion_lease": clock.now_ms(),  # The sweeper counts the wait for a hint from here.
         },
         remove=("completion_tries", "completion_error"),
         condition="#completion = :parked AND #completionClaim = :by",
@@ -285,8 +292,8 @@ def redrive_completion(run: Run) -> Run:
 
 
 def note_hint(run: Run, *, now_ms: int, hints: int) -> Run:
-    """Any state that waits -> the same, with the note that its hint is repeated now: nothing
-    changed since it was read, so that of two sweepers one repeats it."""
+    """Any state that waits -> the same, with the note that its hint is repeated now: nothing has
+    changed since the run was read, so that only one of two sweepers repeats the hint."""
     seen = "attribute_not_exists(#hintedAt)" if run.hinted_at is None else "#hintedAt = :seen"
     return _transition(
         run.key,
@@ -294,7 +301,9 @@ def note_hint(run: Run, *, now_ms: int, hints: int) -> Run:
         condition=f"#kind = :kind AND #due = :due AND {seen}",
         values={"kind": run.kind, "due": run.due}
         | ({} if run.hinted_at is None else {"seen": run.hinted_at}),
-        mine=lambda now: False,  # Whose it is cannot be told; not repeating costs time only.
+        # We cannot tell our note from another sweeper's, so assume that it is theirs: skipping one
+        # repeat only costs time.
+        mine=lambda now: False,
     )
 
 
@@ -309,16 +318,18 @@ def _wrote_completion(run: Run, completion: str) -> Callable[[Run], bool]:
     return lambda now: (now.completion, now.completion_claim) == (completion, run.completion_claim)
 
 
-def _left_to_do(run: Run, expires_at: int) -> dict[str, Any]:
-    """An ended run waits for its completion, or, without one, for its expiry."""
+def _completion_or_expiry(run: Run, expires_at: int) -> dict[str, Any]:
+    """What an ended run waits for: its completion, or its expiry if it has no completion."""
     return {"completion": "pending"} if run.on_complete else {"expires_at": expires_at}
 
 
-def _answers_none(execution: str | None) -> tuple[str, ...]:
+def _execution_to_remove(execution: str | None) -> tuple[str, ...]:
+    """If no execution will be answered, the item must not go on naming an earlier one."""
     return ("execution",) if execution is None else ()
 
 
-def _nothing_left(run: Run) -> tuple[str, ...]:
+def _open_to_remove(run: Run) -> tuple[str, ...]:
+    """If nothing is left to do for an ended run, it leaves the index of open runs."""
     return () if run.on_complete else ("open",)
 
 
@@ -343,7 +354,7 @@ def _write(update: Any, mine: Callable[[Run], bool]) -> Run:
             **update, ReturnValues="ALL_NEW", ReturnValuesOnConditionCheckFailure="ALL_OLD"
         )
     except ClientError as error:
-        return _mine(_refused(error), mine, error)
+        return _own_write(_run_that_refused(error), mine, error)
     return Run.from_item(answer["Attributes"])
 
 
@@ -356,8 +367,8 @@ def _update(
     condition: str,
     values: dict[str, Any],
 ) -> "UpdateTypeDef":
-    """An UpdateItem: `changes` by field name (None: leave it), `count`, a field that becomes one
-    more, `values` of the condition."""
+    """An UpdateItem. `changes` are new values by field (None: the field stays as it is), `count` is
+    the field to increase by one, and `values` are those of the condition."""
     sets = {attribute(field): value for field, value in changes.items() if value is not None}
     removes = [attribute(field) for field in remove]
     used = {*re.findall(r"#(\w+)", condition), *sets, *removes}
@@ -381,18 +392,19 @@ def _update(
     }
 
 
-def _refused(error: ClientError) -> Run | None:
-    """The run that stood in the way of a conditional write; other errors are raised again."""
+def _run_that_refused(error: ClientError) -> Run | None:
+    """The run that did not meet a write's condition. Raises any other error again."""
     if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
         raise error
-    return _run_of(error.response.get("Item"))
+    return _run_in(error.response.get("Item"))
 
 
-def _run_of(item: Any) -> Run | None:  # `Any`: botocore's types lack the item of a refusal.
+def _run_in(item: Any) -> Run | None:  # `Any`: botocore's types lack the item of a refusal.
     return Run.from_item(item) if item else None
 
 
-def _mine(standing: Run | None, mine: Callable[[Run], bool], error: ClientError) -> Run:
-    if standing is not None and mine(standing):
-        return standing
-    raise Refused(standing) from error
+def _own_write(stored: Run | None, mine: Callable[[Run], bool], error: ClientError) -> Run:
+    """The run, if it shows that this very write succeeded before. Raises Refused if not."""
+    if stored is not None and mine(stored):
+        return stored
+    raise Refused(stored) from error

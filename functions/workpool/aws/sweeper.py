@@ -1,4 +1,4 @@
-"""The sweeper function: the only module that invokes it."""
+"""Invokes the sweeper function. No other module does."""
 
 import json
 
@@ -7,7 +7,7 @@ from workpool.aws.environment import environment
 
 
 def start_cancel_all(pool: str) -> None:
-    """Have the sweeper walk the pool for cancelAll now. Does not wait for it."""
+    """Let the sweeper walk the pool for cancelAll now. Does not wait for the walk."""
     clients.client("lambda").invoke(
         FunctionName=f"{environment().stack}-sweeper",
         InvocationType="Event",

@@ -96,7 +96,7 @@ def _run_batch(call: Call, requests: Sequence[Any]) -> None:
             answers += call.pool.run_batch(requests[start : start + CHUNK])
             advance(len(answers))
     refused = [(n, it) for n, it in enumerate(answers, 1) if isinstance(it, WorkpoolError)]
-    results = [it.payload() if isinstance(it, WorkpoolError) else {"runId": it} for it in answers]
+    results = [it.as_json() if isinstance(it, WorkpoolError) else {"runId": it} for it in answers]
     call.answer({"results": results}, *[it for it in answers if isinstance(it, str)])
     if refused:
         number, error = refused[0]

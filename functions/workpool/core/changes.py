@@ -1,6 +1,6 @@
-"""A change of a run, as the table's stream tells it, and what it counts. Pure.
+"""A change of a run, as the table's stream reports it, and what the change adds to the counters.
 
-The relay reads what a change calls for (`hints`), the counters what it adds.
+Pure. The relay derives hints from a change (`hints`); the counters add its `deltas`.
 """
 
 from collections import Counter
@@ -11,52 +11,54 @@ from workpool.core.run import Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A run before and after, None for absent, and the change's place in the stream."""
+    """A run before and after a change (None: absent), and the change's place in the stream."""
 
     old: Run | None
     new: Run | None
     sequence: str = "0"
-    """The stream's number of the change: it grows along a shard."""
+    """The number that the stream gave the change: it grows along a shard."""
     at_ms: int = 0
+    """When the change was made, in epoch milliseconds."""
 
     @property
     def run(self) -> Run:
-        """The run as it is now, or as it was."""
+        """The run after the change, or before it if the run is gone."""
         run = self.new or self.old
         assert run is not None
         return run
 
     @property
     def created(self) -> bool:
-        """Whether a new run stands there: where there was none, or in place of a forgotten one."""
+        """Whether the change created a run: where there was none, or instead of a forgotten one."""
         if self.new is None:
             return False
         return self.old is None or self.old.enqueued_at != self.new.enqueued_at
 
     @property
     def forgotten(self) -> Run | None:
-        """The run that is gone, deleted or overwritten by a new one."""
+        """The run that the change removed: it was deleted, or a new run overwrote it."""
         return self.old if self.new is None or self.created else None
 
 
 def deltas(change: Change) -> Counter[str]:
     """What a change adds to its pool's counters.
 
-    `executions` and `errors` are attempts that ended and that failed; `ended`, `failed` and
-    `duration_ms` are runs. A run canceled before it started is an ended one without an attempt.
+    `executions` counts attempts that ended, and `errors` those of them that failed. `ended`,
+    `failed` and `duration_ms` are about runs. A run that is canceled before it starts counts as
+    ended, without an attempt.
     """
-    found: Counter[str] = Counter()
+    added: Counter[str] = Counter()
     old, new = change.old, change.new
     if change.created:
-        found["pending"] = 1
+        added["pending"] = 1
     if old is None or new is None or change.created or old.kind == new.kind or old.ended:
-        return found
+        return added
     if old.kind == "running":
-        found["executions"] = 1
-        found["errors"] = int(new.result != "success")
+        added["executions"] = 1
+        added["errors"] = int(new.result != "success")
     if new.ended:
-        found["pending"] = -1
-        found["ended"] = 1
-        found["failed"] = int(new.result == "failed")
-        found["duration_ms"] = (new.finished_at or new.enqueued_at) - new.enqueued_at
-    return found
+        added["pending"] = -1
+        added["ended"] = 1
+        added["failed"] = int(new.result == "failed")
+        added["duration_ms"] = (new.finished_at or new.enqueued_at) - new.enqueued_at
+    return added

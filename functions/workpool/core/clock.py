@@ -1,4 +1,6 @@
-"""The one place that reads the time, so that a test can move it. Imports nothing of the library."""
+"""The one place that reads the time, so that a test can move the clock. Imports no other module of
+the library.
+"""
 
 import time
 from datetime import UTC, datetime
@@ -15,24 +17,26 @@ def monotonic() -> float:
 
 
 def sleep(seconds: float) -> None:
-    """Let time pass."""
+    """Wait. A test replaces this with a move of its clock."""
     time.sleep(seconds)
 
 
 def ceil_to_second(ms: float) -> int:
-    """The first whole second not before `ms`: Step Functions' Wait drops milliseconds, and a
-    timer must never fire early."""
+    """`ms` rounded up to a whole second: Step Functions' Wait ignores milliseconds, and a timer
+    must never fire early."""
     return -int(-ms // 1000) * 1000
 
 
 def timestamp(ms: int) -> str:
-    """RFC 3339 in UTC, the form of a `due` on the wire; milliseconds only where there are any."""
+    """RFC 3339 in UTC, as messages and executions carry a `due`. Milliseconds are written only if
+    they are not zero."""
     text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z").replace(".000Z", "Z")
 
 
 def from_timestamp(text: str) -> int:
-    """The epoch milliseconds of `timestamp`'s form. Raises ValueError for anything else."""
+    """The epoch milliseconds of a timestamp. Raises ValueError for any other text, and for a
+    timestamp without a time zone."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"a timestamp without a time zone: {text!r}")

@@ -1,6 +1,6 @@
-"""The hints that a change of a run, or its state, calls for: which service is to look at it. Pure.
+"""Which hints a change of a run, or its state, calls for. A hint asks a service to look at the run.
 
-The relay sends what a change calls for; `look` and the sweeper repeat what a state calls for.
+Pure. The relay sends the hints of changes; `look` and the sweeper repeat the hints of states.
 """
 
 from dataclasses import dataclass, field
@@ -13,14 +13,19 @@ from workpool.core.run import Run
 class Hints:
     """Runs by the hint that they need."""
 
-    deliver: list[Run] = field(default_factory=list)  # a first message to the work queue
-    start: list[Run] = field(default_factory=list)  # a Retrier execution
-    stop: list[Run] = field(default_factory=list)  # the execution of a run canceled meanwhile
-    announce: list[Run] = field(default_factory=list)  # an event: it ended
-    delete: list[str] = field(default_factory=list)  # objects of a run that is forgotten
+    deliver: list[Run] = field(default_factory=list)
+    """Send the run's first message to the work queue."""
+    start: list[Run] = field(default_factory=list)
+    """Start the run's Retrier execution."""
+    stop: list[Run] = field(default_factory=list)
+    """Stop the run's Retrier execution: nothing needs it any more."""
+    announce: list[Run] = field(default_factory=list)
+    """Put an event on the bus: the run ended."""
+    delete: list[str] = field(default_factory=list)
+    """Delete these objects: their run is forgotten."""
 
     def add_change(self, change: Change) -> None:
-        """What a change calls for; one that changes no kind calls for nothing.
+        """Add the hints that a change calls for. A change within one kind calls for none.
 
         | From | To | Hint |
         |---|---|---|
@@ -55,7 +60,7 @@ class Hints:
             self.stop.append(old)
 
     def add_state(self, run: Run, now_ms: int) -> None:
-        """What the state of a run calls for.
+        """Add the hint that the state of a run calls for.
 
         | The run is | Hint |
         |---|---|

@@ -1,8 +1,8 @@
 """A queue message and what it may do to the run it names: the message table, as code.
 
 Pure. `attempt` (the consumer) and `dead_letters` act on the verdict. A message only says "look at
-this run": it may be late, doubled or lost. It is judged by the first line that fits, and one
-that holds a token is acknowledged only after the token was answered or found closed.
+this run": it may be late, doubled or lost. The first line that fits decides. A message that holds
+a token is acknowledged only after the token was answered or found closed.
 
 | The run is | The message | Verdict |
 |---|---|---|
@@ -25,24 +25,26 @@ from workpool.errors import UnknownShape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What travels on a work queue. The relay's holds no token; the Retrier's holds the token of
-    its waiting task and the name of its execution."""
+    """What travels on a work queue. A message of the relay holds no token. A message of the Retrier
+    holds the token of its waiting task and the name of its execution."""
 
-    run: str  # "<pool>#<runId>"
+    run: str
+    """The run's key, "<pool>#<runId>"."""
     due: int
+    """The due of the attempt that the message is about, in epoch milliseconds."""
     token: str | None = None
     execution: str | None = None
 
     def body(self) -> str:
-        """The message as it is sent."""
+        """The message as text, as it is sent."""
         shape: dict[str, object] = {"v": VERSION, "run": self.run, "due": timestamp(self.due)}
         if self.token is not None:
             shape |= {"token": self.token, "execution": self.execution}
         return json.dumps(shape)
 
 
-def read(body: str) -> Message:
-    """The message of a body. Raises UnknownShape for what no version can be trusted to handle."""
+def parse(body: str) -> Message:
+    """The message in a body. Raises UnknownShape if this version cannot handle it safely."""
     try:
         shape = json.loads(body)
         version = shape["v"]
@@ -58,15 +60,15 @@ def read(body: str) -> Message:
         raise UnknownShape(f"not a message of a work queue: {error!r}") from error
     if not isinstance(message.run, str) or "#" not in message.run:
         raise UnknownShape(f"not the key of a run: {message.run!r}")
-    handed_over = {type(message.token), type(message.execution)}
-    if handed_over not in ({str}, {type(None)}):
+    types = {type(message.token), type(message.execution)}
+    if types not in ({str}, {type(None)}):
         raise UnknownShape("a token and the name of its execution are strings and come together")
     return message
 
 
 def key_of(body: str) -> str:
-    """The run's key in a relay message, an event's detail, or a whole event: of any version, since
-    it only says which run to look at."""
+    """The run's key in a relay message, in an event's detail or in a whole event. Any version will
+    do, since the key only says which run to look at."""
     try:
         shape = json.loads(body)
         key = shape["run"] if "run" in shape else shape["detail"]["run"]
@@ -78,7 +80,7 @@ def key_of(body: str) -> str:
 
 
 class Verdict(Enum):
-    """What a message may do; the table above."""
+    """What a message may do: see the table above."""
 
     ENDED = auto()
     AGAIN = auto()
@@ -89,7 +91,7 @@ class Verdict(Enum):
 
 
 def judge(run: Run | None, message: Message, now_ms: int) -> Verdict:
-    """The table's first line that fits, top to bottom."""
+    """The verdict of the table's first line that fits, from top to bottom."""
     if run is None or run.ended:
         return Verdict.ENDED
     if run.due != message.due:
@@ -98,6 +100,7 @@ def judge(run: Run | None, message: Message, now_ms: int) -> Verdict:
         return Verdict.STALE
     if run.kind == "running":
         return Verdict.BACK if now_ms < (run.lease or 0) else Verdict.LOSE
+    # A token needs no look at the clock: the run's own timer sent it, so the run is due.
     if message.token is None and now_ms < message.due:
-        return Verdict.BACK  # The run's own timer needs no clock: it is the proof that it is due.
+        return Verdict.BACK
     return Verdict.CLAIM

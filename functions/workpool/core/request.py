@@ -1,7 +1,7 @@
 """A request to submit a run: its fields, their bounds and the run that it asks for. Pure.
 
-Bounds are the original component's, and AWS's where a value ends up there. A message names the
-field, the bound and what was given.
+The bounds are the original component's, or AWS's where AWS stores the value. An error message names
+the field, the bound and the value that was given.
 """
 
 import json
@@ -18,26 +18,27 @@ from workpool.core.run import Payload, Run, open_partition
 from workpool.errors import InvalidRequest, PayloadTooLarge
 
 MAX_AHEAD_MS = 364 * 24 * 3600 * 1000
-"""A waiting execution lives one year in all."""
+"""How far ahead a run may start: the execution that waits for the start lives one year at most."""
 
 MAX_PAYLOAD_BYTES = 1_000_000
-"""For arguments and context each, as JSON."""
+"""The limit for arguments and for context, each as JSON."""
 
 MAX_ITEM_PAYLOAD_BYTES = 125_000
-"""For the same in an entry of a caller's own transaction, where they stay in the item of 400 KB."""
+"""The same limit in an entry of a caller's own transaction. There both stay in the item, which may
+have 400 KB."""
 
 MAX_RESULT_BYTES = 16_000_000
-"""For a return value, as JSON."""
+"""The limit for a return value, as JSON."""
 
 MAX_BODY_BYTES = 6_000_000
-"""Lambda takes 6 MB in one request."""
+"""Lambda takes at most 6 MB in one request."""
 
 MAX_DEPTH = 200
-"""Arrays and objects inside each other, in arguments, context and return value: far from where
-Python's parser gives up, which depends on its version and on who calls it."""
+"""How deep arrays and objects may be nested in arguments, context and return value. Python's parser
+gives up far deeper; where exactly depends on Python's version and on the caller."""
 
 MAX_RETRIES = 1000
-"""A retry is about 8 of the 25,000 events that an execution may have."""
+"""A retry takes about 8 of the 25,000 events that one execution may have."""
 
 FIELDS = frozenset({"pool", "action", "args", "options"})
 OPTIONS = frozenset(
@@ -55,15 +56,16 @@ OPTIONS = frozenset(
     }
 )
 
-_NESTING = (dict, list, tuple)
-_KEY = re.compile(r"[!-~]{1,128}")  # What SQS accepts as a message group.
+_CONTAINERS = (dict, list, tuple)
+_KEY = re.compile(r"[!-~]{1,128}")
+"""What SQS accepts as the id of a message group."""
 _POOL = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request whose every field was found to be in its bounds."""
+    """A request whose fields are all within their bounds."""
 
     pool: str
     action: str
@@ -80,8 +82,8 @@ class Request:
     fairness_key: str | None
     digest: str
 
-    def check_item(self) -> None:
-        """Raise PayloadTooLarge unless the item itself can hold the payloads."""
+    def check_fits_item(self) -> None:
+        """Raise PayloadTooLarge if the item itself cannot hold the payloads."""
         for field, text in (("args", self.args), ("options.context", self.context or "")):
             size = len(text.encode())
             if size > MAX_ITEM_PAYLOAD_BYTES:
@@ -91,18 +93,18 @@ class Request:
                 )
 
     def to_run(self, *, now_ms: int) -> Run:
-        """The run that this asks for. Raises InvalidRequest if it starts too far ahead.
+        """The run that the request asks for. Raises InvalidRequest if it starts too far ahead.
 
-        With an idempotency key the run id is a hash of pool and key, else it is random.
+        With an idempotency key, the run id is a hash of pool and key. Otherwise it is random.
         """
         at = self.run_at if self.run_at is not None else now_ms + (self.run_after_ms or 0)
         if at - now_ms > MAX_AHEAD_MS:
             raise InvalidRequest(
-                f"options.runAt must be at most 364 days ahead, got {_shown(self.run_at)}"
+                f"options.runAt must be at most 364 days ahead, got {_brief(self.run_at)}"
             )
         later = at > now_ms
         keyed = self.idempotency_key is not None
-        run_id = _keyed_id(self.pool, self.idempotency_key) if keyed else uuid4().hex
+        run_id = _hash_of_key(self.pool, self.idempotency_key) if keyed else uuid4().hex
         return Run(
             pool=self.pool,
             run_id=run_id,
@@ -129,56 +131,56 @@ def is_pool_name(text: str) -> bool:
 
 
 def is_run_id(text: str) -> bool:
-    """Whether a text can be a run's id at all; anything else is an unknown run."""
+    """Whether a text has the form of a run id. A text of another form names no run."""
     return _RUN_ID.fullmatch(text) is not None
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a body. Raises InvalidRequest for what is no JSON, NaN and Infinity too, and
-    PayloadTooLarge for what Lambda would not take."""
+    """The value of a body. Raises InvalidRequest if the body is not JSON, as NaN and Infinity are
+    not, and PayloadTooLarge if it is larger than Lambda takes."""
     size = len(text.encode("utf-8", "replace") if isinstance(text, str) else text)
     if size > MAX_BODY_BYTES:
         raise PayloadTooLarge(f"the body must be at most {MAX_BODY_BYTES} bytes, got {size}")
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"the body must be JSON: {_why(error)}") from error
+        raise InvalidRequest(f"the body must be JSON: {_reason(error)}") from error
 
 
 def is_too_deep(value: Any) -> bool:
-    """Whether a JSON value has arrays and objects nested deeper than MAX_DEPTH."""
-    level = [value] if isinstance(value, _NESTING) else []
+    """Whether a JSON value nests arrays and objects deeper than MAX_DEPTH."""
+    level = [value] if isinstance(value, _CONTAINERS) else []
     for _ in range(MAX_DEPTH):
         if not level:
             return False
         level = [
             inner
-            for it in level
-            for inner in (it.values() if isinstance(it, dict) else it)
-            if isinstance(inner, _NESTING)
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, _CONTAINERS)
         ]
     return bool(level)
 
 
 def parse(body: Any) -> Request:
-    """The request of a body. Raises InvalidRequest or PayloadTooLarge naming the first mistake."""
+    """The request in a body. Raises InvalidRequest or PayloadTooLarge for the first mistake."""
     if not isinstance(body, dict):
-        raise InvalidRequest(f"the request must be a JSON object, got {_shown(body)}")
-    _no_unknown(body, FIELDS, "")
+        raise InvalidRequest(f"the request must be a JSON object, got {_brief(body)}")
+    _refuse_unknown(body, FIELDS, "")
     if "action" not in body:
         raise InvalidRequest("action is required")
     options = body.get("options", {})
     if not isinstance(options, dict):
-        raise InvalidRequest(f"options must be an object, got {_shown(options)}")
-    _no_unknown(options, OPTIONS, "options.")
+        raise InvalidRequest(f"options must be an object, got {_brief(options)}")
+    _refuse_unknown(options, OPTIONS, "options.")
     for name in options:
         if options[name] is None:
             raise InvalidRequest(f"options.{name} must not be null; leave it out instead")
     if "runAfterMs" in options and "runAt" in options:
-        raise InvalidRequest("options.runAfterMs and options.runAt exclude each other: give one")
+        raise InvalidRequest("give options.runAfterMs or options.runAt, not both")
     args = body.get("args", {})
     if not isinstance(args, dict):
-        raise InvalidRequest(f"args must be an object, got {_shown(args)}")
+        raise InvalidRequest(f"args must be an object, got {_brief(args)}")
     pool = _string(body.get("pool", "default"), "pool")
     action = _string(body["action"], "action")
     backoff = _number(options, "initialBackoffMs", at_least=25)
@@ -186,9 +188,10 @@ def parse(body: Any) -> Request:
     return Request(
         pool=pool,
         action=action,
-        args=_payload(args, "args"),
-        context=_payload(options["context"], "options.context") if "context" in options else None,
-        # Clamped to what already reaches the longest backoff, so that any number can be stored.
+        args=_json_text(args, "args"),
+        context=_json_text(options["context"], "options.context") if "context" in options else None,
+        # A number above these caps would change no delay, since no backoff is longer than
+        # MAX_BACKOFF_MS. With the caps, any number fits into the item.
         initial_backoff_ms=None if backoff is None else min(backoff, 2 * MAX_BACKOFF_MS),
         base=None if base is None else min(base, MAX_BACKOFF_MS),
         max_retries=_integer(options, "maxRetries", at_least=0, at_most=MAX_RETRIES),
@@ -202,22 +205,22 @@ def parse(body: Any) -> Request:
     )
 
 
-def _keyed_id(pool: str, key: str | None) -> str:
+def _hash_of_key(pool: str, key: str | None) -> str:
     return sha256(f"{pool}\0{key}".encode()).hexdigest()[:32]
 
 
 def _digest(pool: str, action: str, args: Any, options: Any) -> str:
-    """Hash of a request: the same for the same JSON, whatever the order of its fields."""
+    """Hash of a request. Equal JSON has an equal hash, whatever the order of its fields."""
     request = [pool, action, args, options]
     try:
         canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
     except RecursionError as error:
-        raise InvalidRequest(f"the request must be JSON: {_why(error)}") from error
+        raise InvalidRequest(f"the request must be JSON: {_reason(error)}") from error
     return sha256(canonical.encode()).hexdigest()
 
 
-def _payload(value: Any, field: str) -> str:
-    """The value as JSON text, in its bounds."""
+def _json_text(value: Any, field: str) -> str:
+    """The value as JSON text. Raises if it is not JSON, nested too deeply or too large."""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         size = len(text.encode())
@@ -241,36 +244,36 @@ def _number(
         return None
     value = options[name]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequest(f"options.{name} must be a number, got {_shown(value)}")
+        raise InvalidRequest(f"options.{name} must be a number, got {_brief(value)}")
     try:
         finite = math.isfinite(float(value))
     except OverflowError:
         finite = False
     if not finite:
-        raise InvalidRequest(f"options.{name} must be a finite number, got {_shown(value)}")
+        raise InvalidRequest(f"options.{name} must be a finite number, got {_brief(value)}")
     if value < at_least:
-        raise InvalidRequest(f"options.{name} must be >= {at_least}, got {_shown(value)}")
+        raise InvalidRequest(f"options.{name} must be >= {at_least}, got {_brief(value)}")
     if value > at_most:
-        raise InvalidRequest(f"options.{name} must be <= {at_most}, got {_shown(value)}")
+        raise InvalidRequest(f"options.{name} must be <= {at_most}, got {_brief(value)}")
     return value
 
 
 def _integer(options: dict[str, Any], name: str, *, at_least: int, at_most: int) -> int | None:
     value = _number(options, name, at_least=at_least, at_most=at_most)
     if value is not None and value != int(value):
-        raise InvalidRequest(f"options.{name} must be an integer, got {_shown(value)}")
+        raise InvalidRequest(f"options.{name} must be an integer, got {_brief(value)}")
     return None if value is None else int(value)
 
 
 def _string(value: Any, field: str, *, up_to: int = 256) -> str:
     if not isinstance(value, str):
-        raise InvalidRequest(f"{field} must be a string, got {_shown(value)}")
+        raise InvalidRequest(f"{field} must be a string, got {_brief(value)}")
     if len(value) > up_to:
         raise InvalidRequest(f"{field} must be at most {up_to} characters, got {len(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidRequest(f"{field} must be Unicode text: {_why(error)}") from error
+        raise InvalidRequest(f"{field} must be Unicode text: {_reason(error)}") from error
     return value
 
 
@@ -285,35 +288,35 @@ def _option_key(options: dict[str, Any], name: str) -> str | None:
     if _KEY.fullmatch(value) is None:
         raise InvalidRequest(
             f"options.{name} must be 1 to 128 ASCII letters, digits or punctuation marks, "
-            f"got {_shown(value)}"
+            f"got {_brief(value)}"
         )
     return value
 
 
-def _no_unknown(given: dict[str, Any], known: frozenset[str], where: str) -> None:
-    for name in given:
+def _refuse_unknown(fields: dict[str, Any], known: frozenset[str], where: str) -> None:
+    for name in fields:
         if name not in known:
             raise InvalidRequest(
-                f"{where}{_cut(name)} is not a field; known are {', '.join(sorted(known))}"
+                f"{where}{_shortened(name)} is not a field; known are {', '.join(sorted(known))}"
             )
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _shown(value: Any) -> str:
-    """A value in an error text: as JSON, and short."""
+def _brief(value: Any) -> str:
+    """A value as JSON, shortened for an error message."""
     try:
-        return _cut(json.dumps(value))
+        return _shortened(json.dumps(value))
     except (ValueError, TypeError, RecursionError):
         return f"a {type(value).__name__}"
 
 
-def _cut(text: str) -> str:
+def _shortened(text: str) -> str:
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= 60 else text[:57] + "..."

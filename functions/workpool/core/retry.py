@@ -1,7 +1,9 @@
-"""The retry rules: how an attempt's outcome continues or ends its run. Pure; `attempt` asks.
+"""The retry rules: whether a run goes on or ends after the outcome of an attempt. Pure; called by
+`attempt`.
 
-Rules: the original component's `run` loop (retries counts re-executions; a failure ends the run if
-retries >= maxRetries; jitter in [0.5, 1.5)), with times rounded up to whole seconds.
+The rules are those of the original component's `run` loop: retries counts re-executions; a failure
+ends the run if retries >= maxRetries; the jitter is in [0.5, 1.5). One thing differs: times are
+rounded up to whole seconds.
 """
 
 import json
@@ -12,11 +14,14 @@ from workpool.core.clock import ceil_to_second
 from workpool.core.run import Payload, Result, Run
 
 MAX_BACKOFF_MS = 30 * 24 * 3600 * 1000
-"""30 days: no backoff is longer, whatever the options say."""
+"""30 days. No backoff is longer, whatever the options say."""
 
 MAX_ERROR_CHARACTERS = 4096
-MAX_ATTEMPTS = 10
-MAX_ATTEMPT_ERROR_CHARACTERS = 100
+
+KEPT_ATTEMPTS = 10
+KEPT_ERROR_CHARACTERS = 100
+"""How many of a run's last attempts its item holds, and how much of each error, so that the item
+stays small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The action raised, overran or was lost."""
+    """The action raised an error or ran too long, or its worker was lost."""
 
     error: str
     retryable: bool = True
@@ -57,7 +62,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reschedule:
-    """The run is tried again at `due`."""
+    """The run is tried again at `due`, in epoch milliseconds."""
 
     due: int
     error: str
@@ -66,10 +71,10 @@ class Reschedule:
 def decide(
     run: Run, outcome: Outcome, *, policy: Policy, now_ms: int, u: float
 ) -> Finish | Reschedule:
-    """What an outcome means for the run; `u` is uniform in [0.5, 1.5).
+    """What an outcome means for the run. `u` is uniform in [0.5, 1.5).
 
-    Success always wins; a failure of a run that was asked to cancel is a cancel, on the last
-    attempt too.
+    A success always wins. If somebody asked to cancel the run, a failure becomes a cancel, even on
+    the last attempt.
     """
     if isinstance(outcome, Success):
         return Finish(result="success", return_value=outcome.return_value)
@@ -85,7 +90,8 @@ def decide(
 def backoff_ms(policy: Policy, *, retry: int, u: float) -> float:
     """The delay before retry n = 1, 2, ...: initialBackoffMs * base^(n-1) * u, capped.
 
-    Computed in logarithms: 1.5 ^ 1000 has no float, but the cap is reached long before.
+    The cap is compared in logarithms: 10 ** 999 is too large for a float, but the cap is reached
+    long before.
     """
     log = math.log(policy.initial_backoff_ms) + (retry - 1) * math.log(policy.base) + math.log(u)
     if log >= math.log(MAX_BACKOFF_MS):
@@ -94,12 +100,12 @@ def backoff_ms(policy: Policy, *, retry: int, u: float) -> float:
 
 
 def next_due(at_ms: float, *, after: int) -> int:
-    """`at_ms` rounded up to a whole second, and in any case later than the last due."""
+    """`at_ms` rounded up to a whole second, and always later than the last due."""
     return max(ceil_to_second(at_ms), ceil_to_second(after + 1))
 
 
-def with_attempt(run: Run, outcome: Outcome, *, now_ms: int) -> str:
-    """The run's attempts with this one: the last ten, as JSON, so that an item stays small."""
+def recent_attempts(run: Run, outcome: Outcome, *, now_ms: int) -> str:
+    """The run's last attempts, as JSON, with this one added."""
     last: dict[str, object] = {
         "retries": run.retries,
         "startedAt": run.started_at,
@@ -107,11 +113,11 @@ def with_attempt(run: Run, outcome: Outcome, *, now_ms: int) -> str:
         "ended": "success" if isinstance(outcome, Success) else "failed",
     }
     if isinstance(outcome, Failure):
-        last["error"] = printable(outcome.error)[:MAX_ATTEMPT_ERROR_CHARACTERS]
+        last["error"] = printable(outcome.error)[:KEPT_ERROR_CHARACTERS]
     before = json.loads(run.attempts) if run.attempts else []
-    return json.dumps([*before, last][-MAX_ATTEMPTS:], ensure_ascii=False, separators=(",", ":"))
+    return json.dumps([*before, last][-KEPT_ATTEMPTS:], ensure_ascii=False, separators=(",", ":"))
 
 
 def printable(error: str) -> str:
-    """An error text that every store and wire accepts: cut, and without lone surrogates."""
+    """An error text that every service accepts: shortened, and without lone surrogates."""
     return error[:MAX_ERROR_CHARACTERS].encode("utf-8", "replace").decode()

@@ -134,7 +134,7 @@ class WorkpoolLocal:
 
         for place, name, value in (
             (clients, "client", client_of),
-            (clients, "patient_lambda", lambda seconds: client_of("lambda")),
+            (clients, "lambda_without_retries", lambda _: client_of("lambda")),
             (clock, "now_ms", lambda: self.now_ms),
             (clock, "monotonic", lambda: self.now_ms / 1000),
             (clock, "sleep", self.tick),
@@ -208,7 +208,7 @@ class WorkpoolLocal:
 
     def _count(self) -> None:
         while self._uncounted:
-            some = self._uncounted[: counters.RECORDS]
+            some = self._uncounted[: counters.MAX_CHANGES]
             counters.count(some)
             del self._uncounted[: len(some)]
 
@@ -230,7 +230,7 @@ class WorkpoolLocal:
         return self._plain_error_text(error)
 
     def _deliver(self, body: str) -> None:
-        self._soon(partial(self._attempt, message.read(body)))
+        self._soon(partial(self._attempt, message.parse(body)))
 
     def _attempt(self, its: message.Message) -> None:
         pool = pools.pool(its.run.partition("#")[0])

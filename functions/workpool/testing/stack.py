@@ -72,7 +72,7 @@ def forget(stack: str) -> None:
         environment_of_process,
         pools.pools,
         lookup.decorated,
-        lambda_actions.function_timeout_ms,
+        lambda_actions.read_timeout_ms,
         logs.logger,
         logs.user_logger,
         logs.always_logger,

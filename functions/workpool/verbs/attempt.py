@@ -21,7 +21,7 @@ from workpool.core.retry import (
     Reschedule,
     Success,
     decide,
-    with_attempt,
+    recent_attempts,
 )
 from workpool.core.run import Payload, Run
 from workpool.errors import NonRetryableError, PayloadLost, PayloadUnavailable
@@ -47,7 +47,7 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
             return _back_in(run, now)
         try:
             if run is None or verdict in (Verdict.ENDED, Verdict.AGAIN, Verdict.STALE):
-                retrier.drop(run, message, verdict)
+                retrier.answer_dropped(run, message, verdict)
             elif verdict is Verdict.LOSE:
                 _settle(run, Failure(LOST), message)
             else:
@@ -58,7 +58,7 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
                 _perform(claimed, args, message, remaining_ms)
         except PayloadUnavailable as error:  # Nothing is claimed yet: it costs no attempt.
             logs.log("arguments-unread", run, error=str(error))
-            return payloads.UNREAD_SECONDS
+            return payloads.RETRY_SECONDS
         except store.Refused as refused:  # It moved on meanwhile: judge again.
             run = refused.run
         else:
@@ -93,8 +93,10 @@ def _perform(
     def act() -> Outcome:
         if isinstance(args, PayloadLost):
             outcome: Outcome = Failure(f"the arguments are lost: {args}", retryable=False)
-        elif lambda_actions.is_remote(run.action):
-            outcome = lambda_actions.call(run, args, limit_ms=limit_ms, pool_limit_ms=pool_limit_ms)
+        elif lambda_actions.is_lambda_action(run.action):
+            outcome = lambda_actions.invoke(
+                run, args, limit_ms=limit_ms, pool_limit_ms=pool_limit_ms
+            )
         else:
             outcome = _call(run, args, lambda: max(0, deadline - clock.now_ms()))
         return _store_value(run, outcome)
@@ -124,7 +126,7 @@ def _success(value: Any) -> Outcome:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
-        return Failure(f"the return value is no JSON: {error}", retryable=False)
+        return Failure(f"the return value is not JSON: {error}", retryable=False)
     return lambda_actions.TOO_DEEP if is_too_deep(value) else Success(Payload(text))
 
 
@@ -151,7 +153,7 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
     while True:
         now = clock.now_ms()
         to = decide(run, outcome, policy=pools.policy(run), now_ms=now, u=random.uniform(0.5, 1.5))
-        attempts = with_attempt(run, outcome, now_ms=now)
+        attempts = recent_attempts(run, outcome, now_ms=now)
         try:
             if isinstance(to, Reschedule):
                 settled = store.reschedule(run, to, execution=message.execution, attempts=attempts)

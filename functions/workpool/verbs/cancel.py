@@ -75,13 +75,13 @@ def walk_cancel(pool: pools.Pool, *, in_time: Callable[[], bool]) -> int | None:
     last = clock.now_ms() >= before + INDEX_FOLLOWS_MS
     count, after = 0, (0, "")
     while in_time():
-        page = open_runs.open_keys(pool.name, after=after, limit=CANCEL_PAGE)
+        page = open_runs.list_open_keys(pool.name, after=after, limit=CANCEL_PAGE)
         todo = [run_id for at, run_id in page if at < before]
         _cancel_each(pool.name, todo)
         count += len(todo)
         if len(todo) < CANCEL_PAGE:
             if last:
-                overrides.canceled(pool.name, before)
+                overrides.forget_cancel_all(pool.name, before)
             break
         after = page[-1]
     logs.log("cancel-all", pool=pool.name, before=before, canceled=count)

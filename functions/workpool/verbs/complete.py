@@ -55,7 +55,7 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
         return _call(leased, read)
     except PayloadUnavailable as error:  # Nothing is leased yet: it costs no try.
         logs.log("completion-unread", run, error=str(error))
-        return payloads.UNREAD_SECONDS
+        return payloads.RETRY_SECONDS
     except store.Refused as refused:  # Another call holds the lease, or was faster.
         standing = refused.run
         return 1 if standing is not None and standing.completion == "pending" else None
@@ -87,7 +87,7 @@ def _call(run: Run, read: Payloads) -> float | None:
 def _handle(run: Run, read: Payloads, ctx: CompletionContext) -> list[dict[str, Any]]:
     """The writes that the handler returns. Raises whatever it raises."""
     context, return_value = (None if text is None else json.loads(text) for text in read)
-    result = run.outcome()
+    result = run.reported_result()
     if run.result == "success":
         result["returnValue"] = return_value
     value = user_code.call(run.on_complete or "", "completion", ctx, context, result)

@@ -104,7 +104,7 @@ def repair(pool: pools.Pool) -> bool:
     """What a change at run time set and a deploy or a failure undid is set again."""
     row = overrides.read(pool.name)
     limit, paused = row.limit(pool), row.paused
-    if concurrency.holds(pool, limit=limit, paused=paused):
+    if concurrency.is_enforced(pool, limit=limit, paused=paused):
         return False
     enforce(pool)
     logs.log("pool-repaired", pool=pool.name, maxParallelism=limit, paused=paused)

@@ -6,7 +6,7 @@ act, it goes back to the consumer. A letter of any other hop names a run, and th
 
 from workpool.aws import logs, queues, retrier, store
 from workpool.core import clock
-from workpool.core.message import Verdict, judge, key_of, read
+from workpool.core.message import Verdict, judge, key_of, parse
 from workpool.verbs.look import look
 
 
@@ -15,7 +15,7 @@ def from_work_queue(pool: str, body: str) -> bool:
 
     Raises UnknownShape, as the others do.
     """
-    message = read(body)
+    message = parse(body)
     run = store.read(message.run)
     verdict = judge(run, message, clock.now_ms())
     if verdict is Verdict.BACK:
@@ -23,7 +23,7 @@ def from_work_queue(pool: str, body: str) -> bool:
     if run is not None and verdict in (Verdict.LOSE, Verdict.CLAIM):
         queues.deliver_again(pool, body, run)
     else:
-        retrier.drop(run, message, verdict)
+        retrier.answer_dropped(run, message, verdict)
     logs.log("dead-letter", run, verdict=verdict.name)
     return True
 

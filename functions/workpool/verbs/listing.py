@@ -31,7 +31,7 @@ def list_runs(
     after = _cursor(cursor)
     runs: list[Run] = []
     for _ in range(PAGES):
-        page = open_runs.open_keys(pool, parked=kind == "parked", after=after, limit=MAX_LIMIT)
+        page = open_runs.list_open_keys(pool, parked=kind == "parked", after=after, limit=MAX_LIMIT)
         found = open_runs.read_runs([run_key(pool, run_id) for _, run_id in page])
         read = {run.run_id: run for run in found}
         for after in page:

@@ -24,7 +24,7 @@ def sweep(*, in_time: Callable[[], bool], older_than_seconds: float | None = Non
         if in_time():
             collect(in_time=in_time, older_than_seconds=older_than_seconds)
     except Exception as error:
-        logs.failed("orphans-failed", error)
+        logs.log_error("orphans-failed", error)
 
 
 def collect(*, in_time: Callable[[], bool], older_than_seconds: float | None = None) -> int:
@@ -33,7 +33,7 @@ def collect(*, in_time: Callable[[], bool], older_than_seconds: float | None = N
     `older_than_seconds`: begin a walk now, and take objects of that age for old enough.
     """
     now = clock.now_ms()
-    after, begins_at = open_runs.orphans_cursor()
+    after, begins_at = open_runs.read_orphans_cursor()
     if older_than_seconds is not None:
         after = ""
     elif not after and now < begins_at:
@@ -41,7 +41,7 @@ def collect(*, in_time: Callable[[], bool], older_than_seconds: float | None = N
     before = now - (DAY_MS if older_than_seconds is None else round(older_than_seconds * 1000))
     count = 0
     while True:
-        page = payloads.written(after)
+        page = payloads.list_objects(after)
         orphans = list(_orphans(it.name for it in page if it.at_ms <= before))
         payloads.delete(orphans)
         count += len(orphans)
@@ -63,7 +63,7 @@ def _orphans(names: Iterable[str]) -> Iterable[str]:
     keys = sorted(of)
     for start in range(0, len(keys), BATCH):
         some = keys[start : start + BATCH]
-        found = open_runs.read_many(some)
+        found = open_runs.read_runs_and_errors(some)
         runs = {run_key(it.pool, it.run_id): it for it in found if isinstance(it, Run)}
         if len(runs) < len(found):  # Which one is unreadable is not told: none of the unread.
             some = [key for key in some if key in runs]

@@ -22,7 +22,7 @@ def redrive(pool: str, run_ids: Any = None) -> int:
     InvalidRequest."""
     pools.pool(pool)
     if run_ids is None:
-        ids = [run_id for _, run_id in open_runs.open_keys(pool, parked=True, limit=MAX_RUNS)]
+        ids = [run_id for _, run_id in open_runs.list_open_keys(pool, parked=True, limit=MAX_RUNS)]
     else:
         ids = _checked(run_ids)
     keys = [run_key(pool, run_id) for run_id in dict.fromkeys(ids[:MAX_RUNS])]

@@ -30,9 +30,9 @@ def stats(pool: str) -> dict[str, Any]:
     - enqueuedAt; the window's edge is exact to a sixtieth of it, or a second. Raises UnknownPool.
     """
     deployed, now = pools.pool(pool), clock.now_ms()
-    sums = counters.window(deployed, now)
+    sums = counters.read_window(deployed, now)
     return {
-        "pending": counters.pending(pool),
+        "pending": counters.read_pending(pool),
         "oldestPending": oldest_pending_ms(pool, now),
         "recentExecutions": sums["executions"],
         "recentErrorRate": _rate(sums["errors"], sums["executions"]),
@@ -45,7 +45,7 @@ def stats(pool: str) -> dict[str, Any]:
 def log_stats(pool: str) -> dict[str, Any]:
     """Log the statistics as one event, whatever the log level. Returns them."""
     found = stats(pool)
-    logs.always("stats", pool=pool, **found)
+    logs.log_always("stats", pool=pool, **found)
     return found
 
 
@@ -101,7 +101,7 @@ def _oldest_open(pool: str) -> Iterator[tuple[int, Run | None]]:
     """When the oldest open runs were created, and each, unless it is gone; at most LOOKED_AT."""
     after: open_runs.OpenKey = (0, "")
     for _ in range(LOOKED_AT // PAGE):
-        page = open_runs.open_keys(pool, after=after, limit=PAGE)
+        page = open_runs.list_open_keys(pool, after=after, limit=PAGE)
         runs = open_runs.read_runs([run_key(pool, run_id) for _, run_id in page])
         found = {run.run_id: run for run in runs}
         yield from ((at, found.get(run_id)) for at, run_id in page)
@@ -112,7 +112,7 @@ def _oldest_open(pool: str) -> Iterator[tuple[int, Run | None]]:
 
 def parked(pool: str) -> int:
     """Runs whose completion is parked; counted up to a hundred."""
-    return len(open_runs.open_keys(pool, parked=True, limit=PARKED_COUNTED))
+    return len(open_runs.list_open_keys(pool, parked=True, limit=PARKED_COUNTED))
 
 
 def recount(pool: str, pending: int) -> None:
@@ -121,11 +121,11 @@ def recount(pool: str, pending: int) -> None:
     The counter follows the table a little later, and a walk takes a while. So a difference is put
     right only when two walks in a row found the same one, and nothing was counted between them.
     """
-    counted = counters.pending(pool)
+    counted = counters.read_pending(pool)
     drift = pending - counted
     if drift == 0:
         return
-    finding = f"{drift} beside {counted}, after {counters.newest_window(pool)}"
+    finding = f"{drift} beside {counted}, after {counters.read_newest_window(pool)}"
     if counters.correct_pending(pool, drift, finding=finding):
         logs.log("pending-corrected", pool=pool, counted=counted, by=drift)
     else:
@@ -133,7 +133,7 @@ def recount(pool: str, pending: int) -> None:
 
 
 def _window(pool: str) -> Counter[str]:
-    return counters.window(pools.pool(pool), clock.now_ms())
+    return counters.read_window(pools.pool(pool), clock.now_ms())
 
 
 def _rate(part: int, whole: int) -> float:

@@ -112,7 +112,7 @@ def _included(run: Run, include: Iterable[str]) -> dict[str, Any]:
 
 def result(run: Run) -> dict[str, Any]:
     """An ended run's result: its value decoded, or where to read it."""
-    outcome = run.outcome()
+    outcome = run.reported_result()
     if run.result != "success":
         return outcome
     value = run.return_value

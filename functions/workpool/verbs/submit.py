@@ -68,7 +68,7 @@ def _asked(body: Any, pool: str | None) -> tuple[Request, Run]:
         body = {**body, "pool": pool}
     request = parse(body)
     deployed = pools.pool(request.pool)
-    if not lambda_actions.is_remote(request.action):
+    if not lambda_actions.is_lambda_action(request.action):
         lookup.check(request.action, "action")
     elif request.action.removeprefix(lambda_actions.PREFIX) not in deployed.lambda_actions:
         raise UnknownAction(
@@ -107,7 +107,7 @@ def _submit_many(bodies: Sequence[Any], pool: str | None) -> list[dict[str, Any]
             with library_errors():
                 return _stored(*_asked(body, pool))
         except WorkpoolError as error:
-            return error.payload()
+            return error.as_json()
 
     with ThreadPoolExecutor(AT_ONCE) as together:
         return list(together.map(submit_one, bodies))

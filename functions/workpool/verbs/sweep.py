@@ -38,7 +38,7 @@ class Swept:
 
 def sweep(*, remaining_ms: Callable[[], int], overdue_ms: int = OVERDUE_MS) -> Swept:
     """Walk from where the last sweep stopped, at most once round, and repeat what is overdue."""
-    first = cursor = open_runs.sweeper_cursor()
+    first = cursor = open_runs.read_sweeper_cursor()
     repeated: Counter[str] = Counter()
     pending: Counter[str] = Counter()
     oldest_due: dict[str, int] = {}
@@ -94,8 +94,8 @@ def _note(run: Run, overdue_ms: int) -> bool:
 
 def _page(cursor: Item | None) -> tuple[list[Run], Item | None]:
     """The next page of open runs, and the cursor behind it."""
-    keys, cursor = open_runs.open_page(cursor, limit=PAGE)
-    found = open_runs.read_many(keys)
+    keys, cursor = open_runs.scan_open_keys(cursor, limit=PAGE)
+    found = open_runs.read_runs_and_errors(keys)
     for it in found:
         if isinstance(it, UnknownShape):
             logs.log("item-unreadable", error=str(it))

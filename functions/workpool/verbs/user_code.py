@@ -29,7 +29,7 @@ def context_fields(run: Run) -> dict[str, Any]:
         "action": run.action,
         "retries": run.retries,
         "annotation": run.annotation,
-        "logger": logs.for_run(run),
+        "logger": logs.bind_user_logger(run),
     }
 
 
