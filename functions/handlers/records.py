@@ -35,6 +35,6 @@ def _done(record: Record, do: Callable[[Record], float | None]) -> float | None:
         return do(record)
     except UnknownShape as unreadable:
         pool = environment().pool_of_queue(record["eventSourceARN"])
-        queues.set_aside(pool, record["body"], reason=str(unreadable))
+        queues.park_message(pool, record["body"], reason=str(unreadable))
         logs.log("message-parked", pool=pool, error=str(unreadable))
         return None

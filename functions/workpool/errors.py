@@ -10,7 +10,7 @@ WorkpoolError            what a caller gets: a code, a message and an HTTP statu
 |- Throttled             429
 `- Internal              500
 NonRetryableError        raised by an action: the run fails now, whatever retries are left
-UnknownShape             a message or item that this version cannot read: it is set aside and kept
+UnknownShape             a message or item that this version cannot read: a person must look at it
 PayloadLost              an object that a run names does not exist: no retry brings it back
 PayloadUnavailable       an object that S3 does not return now: try again later
 """
