@@ -1,4 +1,5 @@
-"""Invoked by API Gateway: the routes of the HTTP API, each one verb. IAM decides who may call."""
+"""Invoked by API Gateway: the routes of the HTTP API. Each route calls one verb. IAM decides who
+may call which route."""
 
 import base64
 import binascii
@@ -23,10 +24,10 @@ app = APIGatewayHttpResolver()
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """One line per request; every error has the one shape of `WorkpoolError.as_json`."""
-    answer = app.resolve(event, context)
-    logs.log("request", route=event.get("routeKey"), status=answer["statusCode"])
-    return answer
+    """Logs one line per request. All errors have the same shape: `WorkpoolError.as_json`."""
+    response = app.resolve(event, context)
+    logs.log("request", route=event.get("routeKey"), status=response["statusCode"])
+    return response
 
 
 @app.post("/pools/<pool>/runs")
@@ -93,20 +94,20 @@ def cancel_run(pool: str, run_id: str) -> Response[str]:
 
 
 @app.exception_handler(WorkpoolError)
-def refused(error: WorkpoolError) -> Response[str]:
+def answer_refusal(error: WorkpoolError) -> Response[str]:
     if isinstance(error, Internal):
         logs.log_error("request-failed", error.__cause__ or error)
     return _json(error.status, error.as_json())
 
 
 @app.exception_handler(Exception)
-def failed(error: Exception) -> Response[str]:
+def answer_failure(error: Exception) -> Response[str]:
     logs.log_error("request-failed", error)
     return _json(500, Internal("the request failed; the logs say why").as_json())
 
 
 @app.not_found
-def not_found(error: Exception) -> Response[str]:
+def answer_unknown_path(error: Exception) -> Response[str]:
     return _json(404, InvalidRequest("no such path; docs/api.md lists all requests").as_json())
 
 
@@ -126,7 +127,7 @@ def _body() -> Any:
 
 
 def _field(name: str, *, required: bool) -> Any:
-    """The one field that a body may have."""
+    """The value of the only field that the body may have."""
     text = app.current_event.get("body")
     body = _body() if text or required else {}
     if not isinstance(body, dict) or not body.keys() <= {name} or (required and name not in body):
@@ -140,5 +141,6 @@ def _status(shape: dict[str, Any]) -> Response[str]:
 
 def _json(status_code: int, shape: Any) -> Response[str]:
     text = json.dumps(shape, separators=(",", ":"), ensure_ascii=False)
-    body = text.encode("utf-8", "backslashreplace").decode()  # A lone surrogate: as JSON writes it.
+    # A lone surrogate has no UTF-8: write it as JSON does, with a backslash.
+    body = text.encode("utf-8", "backslashreplace").decode()
     return Response(status_code=status_code, content_type="application/json", body=body)

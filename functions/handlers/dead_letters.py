@@ -1,21 +1,22 @@
-"""Invoked with every dead-letter queue whose letters name runs."""
+"""Invoked with the messages of every dead-letter queue whose messages name runs."""
 
 from typing import Any
 
-from handlers.records import Record, each_record
+from handlers.records import Record, for_each_record
 from workpool.aws.environment import environment
 from workpool.verbs import dead_letters
 
-KEPT_SECONDS = 60
-"""How long a letter stays whose run's worker still lives, before the next look."""
+LOOK_AGAIN_SECONDS = 60
+"""When a letter comes back if a worker still works on its run."""
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    def do(record: Record) -> float | None:
+    def handle_letter(record: Record) -> float | None:
         pool = environment().pool_of_queue(record["eventSourceARN"])
         if pool is None:
-            dead_letters.from_elsewhere(record["body"])
+            dead_letters.handle_other_letter(record["body"])
             return None
-        return None if dead_letters.from_work_queue(pool, record["body"]) else KEPT_SECONDS
+        handled = dead_letters.handle_work_letter(pool, record["body"])
+        return None if handled else LOOK_AGAIN_SECONDS
 
-    return each_record(event, do)
+    return for_each_record(event, handle_letter)

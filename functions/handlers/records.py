@@ -1,4 +1,7 @@
-"""A batch of SQS records, one by one: those that are not done go back to their queue alone."""
+"""Handle a batch of SQS records one by one. Only records that are not done go back to their queue.
+
+Every handler of a queue uses this.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,29 +13,31 @@ from workpool.errors import UnknownShape
 Record = dict[str, Any]
 
 
-def each_record(event: dict[str, Any], do: Callable[[Record], float | None]) -> dict[str, Any]:
-    """Do each record; the answer of ReportBatchItemFailures.
+def for_each_record(
+    event: dict[str, Any], handle: Callable[[Record], float | None]
+) -> dict[str, Any]:
+    """Call `handle` for each record. Returns the response of ReportBatchItemFailures.
 
-    `do` answers None when the record is done, else the seconds after which it should come back.
-    One that raises comes back after its queue's visibility timeout; one that nobody can read is
-    set aside at once, since waiting would not help.
+    `handle` returns None if the record is done, else the seconds after which it must come back. If
+    `handle` raises, the record comes back after its queue's visibility timeout. A record that this
+    version cannot read is set aside immediately, since waiting would not help.
     """
-    back = []
+    unfinished = []
     for record in event["Records"]:
         try:
-            seconds = _done(record, do)
+            seconds = _handle_or_set_aside(record, handle)
             if seconds is None:
                 continue
             queues.change_visibility(record["eventSourceARN"], record["receiptHandle"], seconds)
         except Exception as error:
             logs.log_error("record-failed", error, messageId=record["messageId"])
-        back.append({"itemIdentifier": record["messageId"]})
-    return {"batchItemFailures": back}
+        unfinished.append({"itemIdentifier": record["messageId"]})
+    return {"batchItemFailures": unfinished}
 
 
-def _done(record: Record, do: Callable[[Record], float | None]) -> float | None:
+def _handle_or_set_aside(record: Record, handle: Callable[[Record], float | None]) -> float | None:
     try:
-        return do(record)
+        return handle(record)
     except UnknownShape as unreadable:
         pool = environment().pool_of_queue(record["eventSourceARN"])
         queues.park_message(pool, record["body"], reason=str(unreadable))

@@ -1,4 +1,4 @@
-"""Invoked with the runs table's stream: relays a batch of changes, then counts them."""
+"""Invoked with a batch of changes of the runs table's stream: relays them, then counts them."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ from workpool.verbs.relay import relay
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
-    """Hints first; counters last, since they alone must not be repeated."""
+    """Counters come last, since only they must not be repeated: if an earlier step raises, Lambda
+    repeats the whole batch."""
     changes: list[Change] = []
     unreadable: list[str] = []
     for record in event["Records"]:
@@ -27,7 +28,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
         except UnknownShape as error:
             unreadable.append(images["Keys"]["run"]["S"])
             logs.log("item-unreadable", key=unreadable[-1], error=str(error))
-    if unreadable:  # The retry queue's consumer parks them; newer code looks at them again.
+    if unreadable:  # `relay_retry` sets them aside, until a newer version looks at them again.
         queues.relay_later(unreadable)
     relay(changes)
     counters.count(changes)

@@ -1,4 +1,4 @@
-"""Invoked by a schedule: logs each pool's statistics and publishes them as CloudWatch metrics."""
+"""Invoked on a schedule: logs each pool's statistics and publishes them as CloudWatch metrics."""
 
 from typing import Any
 

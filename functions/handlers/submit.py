@@ -1,4 +1,5 @@
-"""Invoked through the SDK: one request, stored or refused. For callers trusted with every pool."""
+"""Invoked by callers through the SDK: submits one request. Only for callers that are trusted with
+every pool, since nothing here checks rights per pool."""
 
 from typing import Any
 
@@ -8,8 +9,8 @@ from workpool.verbs.submit import submit
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
-    """Answers {"runId"}. An error's message is "<Code>: <message>": the message is all that
-    survives of an exception everywhere."""
+    """Returns {"runId"}. Raises errors with the message "<Code>: <message>", since some callers get
+    nothing but the message of an exception."""
     try:
         answer = submit(event)
     except WorkpoolError as error:

@@ -1,21 +1,27 @@
-"""Invoked by a schedule, and by cancelAll: walks the open runs of the pools.
+"""Invoked on a schedule, and by cancelAll: walks over the open runs of all pools.
 
-It repeats hints that were lost, cancels what cancelAll asked for, repairs drifted settings,
-recounts the pending runs, and once a day collects the objects that no run names.
+It repeats hints that were lost, cancels the runs that cancelAll was asked to cancel, repairs
+settings of pools, corrects the count of pending runs, and once a day deletes the objects that no
+run names.
 """
 
 from typing import Any
 
-from workpool.aws import logs, metrics
-from workpool.aws.pools import pool, pools
+from workpool.aws import logs, metrics, pools
 from workpool.verbs import control, orphans, stats
-from workpool.verbs.cancel import walk_cancel
+from workpool.verbs.cancel import carry_out_cancel_all
 from workpool.verbs.sweep import OVERDUE_MS, RESERVE_MS, sweep
 
 
 def handler(event: Any, context: Any) -> dict[str, int]:
-    """The event may carry {"overdueSeconds": n}, {"orphanSeconds": n} (collect now, what is so old)
-    or {"cancel": pool}; the answer is how many hints were repeated, or runs canceled, by pool."""
+    """The event may hold:
+
+    {"overdueSeconds": n}   repeat hints that have been overdue for this long
+    {"orphanSeconds": n}    delete orphans now, if they are at least this old
+    {"cancel": pool}        only cancel the runs of this pool that cancelAll was asked to cancel
+
+    Returns how many hints were repeated, or how many runs were canceled, by pool.
+    """
     remaining_ms = context.get_remaining_time_in_millis
 
     def in_time() -> bool:
@@ -23,21 +29,22 @@ def handler(event: Any, context: Any) -> dict[str, int]:
 
     event = event if isinstance(event, dict) else {}
     if "cancel" in event:
-        return {event["cancel"]: walk_cancel(pool(event["cancel"]), in_time=in_time) or 0}
-    for it in pools().values():
+        name = event["cancel"]
+        return {name: carry_out_cancel_all(pools.pool(name), in_time=in_time) or 0}
+    for pool in pools.pools().values():
         try:
-            walk_cancel(it, in_time=in_time)
-            control.repair(it)
-        except Exception as error:  # One pool's trouble keeps no other pool from being swept.
-            logs.log_error("pool-failed", error, pool=it.name)
+            carry_out_cancel_all(pool, in_time=in_time)
+            control.repair(pool)
+        except Exception as error:  # Trouble with one pool must not stop the sweep of the others.
+            logs.log_error("pool-failed", error, pool=pool.name)
     seconds = event.get("overdueSeconds")
     overdue_ms = OVERDUE_MS if seconds is None else round(seconds * 1000)
-    swept = sweep(remaining_ms=remaining_ms, overdue_ms=overdue_ms)
-    orphans.sweep(in_time=in_time, older_than_seconds=event.get("orphanSeconds"))
-    for name in pools():
-        found = {"HintsRepeated": swept.repeated[name]}
-        if swept.whole:  # The statistics look at the oldest runs only; this walk saw all of them.
-            found |= stats.due_metrics(name, swept.oldest_due.get(name, 0))
-            stats.recount(name, swept.pending[name])
-        metrics.publish(name, **found)
-    return dict(swept.repeated)
+    result = sweep(remaining_ms=remaining_ms, overdue_ms=overdue_ms)
+    orphans.collect_or_log(in_time=in_time, older_than_seconds=event.get("orphanSeconds"))
+    for name in pools.pools():
+        values = {"HintsRepeated": result.repeated[name]}
+        if result.saw_all:  # More than the stats function, which reads only the oldest open runs.
+            values |= stats.measure_due(name, result.oldest_due.get(name, 0))
+            stats.recount(name, result.pending[name])
+        metrics.publish(name, **values)
+    return dict(result.repeated)

@@ -1,7 +1,8 @@
-"""The client's verbs inside a function of the stack: the functions of `workpool.verbs` themselves.
+"""The client's verbs inside a function of the stack: calls the functions of `workpool.verbs`.
 
-Each is imported when it is first used, so that an action that only submits loads no more than that.
-What operates a pool is not for its own actions: their role has no right to it, and AWS says so.
+Each verb is imported when it is first used, so that an action that only submits loads nothing else.
+Actions cannot operate a pool: AWS refuses that, because the role of their function has no right to
+it.
 """
 
 import os
@@ -12,23 +13,23 @@ from workpool.errors import InvalidRequest
 
 
 def in_a_function() -> bool:
-    """Whether this process is a function of the stack, and not a program that uses it."""
+    """Whether this process is a function of the stack. If not, it is a caller's program."""
     return "WORKPOOL_RETRIER" in os.environ
 
 
 class InProcess:
     def __init__(self, *, stack: str | None, profile: str | None, region: str | None) -> None:
-        """Raises InvalidRequest for a client of another stack, profile or region than the
+        """Raises InvalidRequest if the client asks for a stack, profile or region that is not the
         function's own."""
-        for name, given, own in (
+        for name, value, own in (
             ("stack", stack, os.environ.get("WORKPOOL_STACK")),
             ("profile", profile, None),
             ("region", region, os.environ.get("AWS_REGION")),
         ):
-            if given is not None and given != own:
+            if value is not None and value != own:
                 raise InvalidRequest(
                     f"{name} must be left out inside a function of the stack, whose pools it uses; "
-                    f"got {given!r}"
+                    f"got {value!r}"
                 )
 
     @property

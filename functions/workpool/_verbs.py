@@ -1,7 +1,8 @@
-"""What a client needs of a deployment: the verbs, as the HTTP API shows them.
+"""What a client needs from a deployment: the verbs, as the HTTP API shows them.
 
-`_http` implements them outside, `_in_process` inside a function of the stack. Both accept, refuse
-and answer the same. Shapes are the API's JSON; errors are those of `workpool.errors`.
+`_http` implements them for callers outside the stack, `_in_process` inside a function of the stack.
+Both accept and refuse the same requests and return the same shapes: the API's JSON. Errors are
+those of `workpool.errors`.
 """
 
 import json
@@ -40,11 +41,11 @@ class Verbs(Protocol):
     def redrive(self, pool: str, run_ids: Sequence[str] | None) -> Json: ...
 
     def fetch(self, url: str) -> Json:
-        """The return value that a status names by its URL."""
+        """Read the return value at a URL that a status shows."""
 
 
 def encode(body: Json) -> bytes:
-    """The JSON of a request, in as few bytes as the pool counts. Raises InvalidRequest."""
+    """The JSON of a request, without spaces: the pool counts its bytes. Raises InvalidRequest."""
     try:
         text = json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         return text.encode()

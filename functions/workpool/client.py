@@ -1,7 +1,7 @@
 """The Python client: submit, read, wait for and cancel runs of one pool.
 
-Outside it calls the HTTP API and signs its requests; inside an action or a completion handler it
-calls the same verbs in process, and needs no configuration.
+In a caller's program it calls the HTTP API and signs its requests (`_http`). Inside an action or a
+completion handler it calls the same verbs in process and needs no configuration (`_in_process`).
 """
 
 import json
@@ -22,18 +22,22 @@ from workpool.errors import PayloadTooLarge, WorkpoolError, error_of
 Function = str | Callable[..., Any]
 
 POLL_SECONDS = (0.2, 5.0)
-"""`wait` polls first after the one, then after growing times up to the other."""
+"""`wait` first polls after the first of these times, then after growing times up to the second."""
 
 BATCH = 1000
+"""How many runs one request submits at most."""
+
 BATCH_BYTES = 5_000_000
+"""How large such a request is at most. API Gateway passes its JSON to Lambda as a string inside
+JSON, and Lambda takes 6 MB of that; this counts the bytes of the string."""
+
 STATUSES = 100
-"""What one request takes. The bytes are those of its JSON in a string of JSON, in which API Gateway
-hands it on: Lambda takes 6 MB."""
+"""How many statuses one request reads at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """A run as `status` shows it; what does not apply is None. Times are epoch milliseconds."""
+    """A run as `status` shows it. What does not apply is None. Times are epoch milliseconds."""
 
     run_id: str
     kind: str
@@ -47,15 +51,16 @@ class RunStatus:
     annotation: str | None = None
     result: dict[str, Json] | None = None
     """{"type": "success", "returnValue"}, {"type": "failed", "error"} or {"type": "canceled"}. With
-    `fetch=False` a large value is a "returnValueUrl" instead, valid for 15 minutes."""
+    `fetch=False`, a large return value is shown as "returnValueUrl", which is valid for 15
+    minutes."""
     completion: str | None = None
-    """pending, done or parked; None without an `on_complete`."""
+    """pending, done or parked; None if the run has no `on_complete`."""
     completion_error: str | None = None
-    """Why the completion handler is called again, or is parked."""
+    """Why the completion handler will be called again, or why the completion is parked."""
     args: Json = None
     context: Json = None
     attempts: list[dict[str, Json]] | None = None
-    """These three only where `status` was asked to include them."""
+    """args, context and attempts are None unless `status` was told to include them."""
 
     @property
     def ended(self) -> bool:
@@ -66,23 +71,24 @@ class RunStatus:
         return self.result is not None and self.result["type"] == "success"
 
     def shape(self) -> dict[str, Json]:
-        """The status as the API shows it: camelCase, without what does not apply."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {attribute(name): value for name, value in given.items() if value is not None}
+        """The status as the API shows it: camelCase, without the fields that do not apply."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {attribute(name): value for name, value in values.items() if value is not None}
 
 
 class IdempotentWorkpool:
-    """A pool, by its name.
+    """A client of one pool, given by its name.
 
         pool = IdempotentWorkpool("default")
         run_id = pool.run("payments.charge", {"orderId": "o1"}, on_complete="payments.settled")
         print(pool.wait(run_id, timeout=60).result)
 
-    Outside it finds the deployment by WORKPOOL_API_URL and WORKPOOL_RUNS_TABLE, else by the SSM
-    parameter /workpool/<stack> (`stack`, else WORKPOOL_STACK, else Workpool), with the
-    credentials and region of `profile` and `region`, else those that boto3 finds. The addresses
-    in the environment are those of its own stack and credentials: for another stack, or with a
-    profile, they are not used. Errors are the classes of `workpool.errors`.
+    In a caller's program the client finds the deployment by the environment variables
+    WORKPOOL_API_URL and WORKPOOL_RUNS_TABLE, else by the SSM parameter /workpool/<stack>, where
+    <stack> is `stack`, else WORKPOOL_STACK, else Workpool. It uses the credentials and the region
+    of `profile` and `region`, else those that boto3 finds. The two environment variables belong to
+    the stack that WORKPOOL_STACK names (default Workpool): the client ignores them if `stack` names
+    another one, or if a `profile` is given. Errors are the classes of `workpool.errors`.
     """
 
     def __init__(
@@ -114,10 +120,11 @@ class IdempotentWorkpool:
         idempotency_key: str | None = None,
         fairness_key: str | None = None,
     ) -> str:
-        """Submit a run of an action, by name or by the decorated function; its id at once.
+        """Submit a run of an action, and return the run id without waiting for the run. `action`
+        and `on_complete` are names or decorated functions.
 
-        `run_at` is a datetime or epoch milliseconds; a past time is now. Without an
-        `idempotency_key` the client sends one of its own, so that its retries are safe.
+        `run_at` is a datetime or epoch milliseconds; a past time means now. If no `idempotency_key`
+        is given, the client sends a random one, so that it can safely repeat the request.
         """
         body = _body(
             action,
@@ -138,7 +145,7 @@ class IdempotentWorkpool:
     def run_after(
         self, delay_ms: float, action: Function, args: dict[str, Json] | None = None, **options: Any
     ) -> str:
-        """`run`, started `delay_ms` from now, rounded up to a whole second."""
+        """Like `run`, but the run starts `delay_ms` from now, rounded up to a whole second."""
         return self.run(action, args, run_after_ms=delay_ms, **options)
 
     def run_at(
@@ -148,19 +155,20 @@ class IdempotentWorkpool:
         args: dict[str, Json] | None = None,
         **options: Any,
     ) -> str:
-        """`run`, started at a datetime or epoch milliseconds, rounded up to a whole second."""
+        """Like `run`, but the run starts at a datetime or at epoch milliseconds, rounded up to a
+        whole second."""
         return self.run(action, args, run_at=at, **options)
 
     def run_once(
         self, action: Function, args: dict[str, Json] | None = None, **options: Any
     ) -> str:
-        """`run` without retries: one attempt."""
+        """Like `run`, without retries: one attempt."""
         return self.run(action, args, max_retries=0, **options)
 
     def run_once_after(
         self, delay_ms: float, action: Function, args: dict[str, Json] | None = None, **options: Any
     ) -> str:
-        """`run_after` without retries."""
+        """Like `run_after`, without retries."""
         return self.run_after(delay_ms, action, args, max_retries=0, **options)
 
     def run_once_at(
@@ -170,17 +178,19 @@ class IdempotentWorkpool:
         args: dict[str, Json] | None = None,
         **options: Any,
     ) -> str:
-        """`run_at` without retries."""
+        """Like `run_at`, without retries."""
         return self.run_at(at, action, args, max_retries=0, **options)
 
     def run_batch(self, requests: Sequence[dict[str, Json]]) -> list[str | WorkpoolError]:
-        """Submit many at once: requests as in the API's `runs`, {"action", "args"?, "options"?}.
+        """Submit many runs. Each request is a dict as in the API's `runs`: {"action", "args"?,
+        "options"?}.
 
-        Answers in order the run id of each, or the error by which it was refused (returned, not
-        raised: the others are submitted). Large batches are sent in several requests.
+        Returns, in order, the run id of each request or the error that refused it. Errors are
+        returned, not raised, because the other runs are submitted all the same. Large batches are
+        sent in several requests.
         """
         answers: list[str | WorkpoolError] = []
-        for batch in _batches([_keyed(it) for it in requests]):
+        for batch in _batches([_with_key(body) for body in requests]):
             try:
                 results = self._verbs.submit_many(self.pool, batch)
             except PayloadTooLarge as error:
@@ -192,8 +202,8 @@ class IdempotentWorkpool:
         return answers
 
     def status_batch(self, run_ids: Sequence[str], *, fetch: bool = True) -> list[RunStatus]:
-        """The statuses of many runs, in order. `fetch=False`: leave return values above 32 KB
-        where they are, for who asks again and again."""
+        """The statuses of many runs, in order. With `fetch=False`, return values above 32 KB are
+        not fetched but shown as URLs: useful for polling."""
         return [
             self._status(shape, fetch=fetch)
             for start in range(0, len(run_ids), STATUSES)
@@ -201,9 +211,9 @@ class IdempotentWorkpool:
         ]
 
     def runs(self, kind: str | None = None, *, fetch: bool = True) -> Iterator[RunStatus]:
-        """The pool's open runs, oldest first, or those of one kind: enqueued, scheduled, running,
-        or parked (ended, and their completion handler kept raising). `fetch` as in
-        `status_batch`."""
+        """The pool's open runs, oldest first, or the runs of one kind: enqueued, scheduled, running
+        or parked. Parked runs have ended, but their completion handler kept raising. `fetch` is the
+        same as in `status_batch`."""
         cursor = None
         while True:
             page = self._verbs.runs(self.pool, kind, cursor)
@@ -213,12 +223,13 @@ class IdempotentWorkpool:
                 return
 
     def pools(self) -> list[dict[str, Json]]:
-        """All pools of the deployment, as they are now: name, maxParallelism, paused,
-        deadLetters, and cancelingBefore while cancel_all works."""
+        """All pools of the deployment, as they are now: name, maxParallelism, paused, deadLetters,
+        and cancelingBefore while `cancel_all` is at work."""
         return list(self._verbs.pools()["pools"])
 
     def cancel_all(self) -> None:
-        """Cancel every run of the pool that is open now; it goes on after this returns."""
+        """Start to cancel every run of the pool that is open now. The canceling goes on after this
+        call returns."""
         self._verbs.cancel_all(self.pool)
 
     def stats(self) -> dict[str, Json]:
@@ -227,84 +238,87 @@ class IdempotentWorkpool:
         return dict(self._verbs.stats(self.pool))
 
     def log_stats(self) -> dict[str, Json]:
-        """Print the statistics as one line of JSON with "event": "stats", and answer them."""
+        """Print the statistics as one line of JSON with "event": "stats", and return them."""
         stats = self.stats()
         print(json.dumps({"event": "stats", "pool": self.pool, **stats}), flush=True)
         return stats
 
     def pause(self) -> dict[str, Json]:
-        """Start no more actions; those that run go on. Answers the pool."""
+        """Start no more actions; running actions go on. Returns the pool."""
         return dict(self._verbs.change(self.pool, {"paused": True}))
 
     def resume(self) -> dict[str, Json]:
-        """Start actions again. Answers the pool."""
+        """Start actions again. Returns the pool."""
         return dict(self._verbs.change(self.pool, {"paused": False}))
 
     def scale(self, max_parallelism: int) -> dict[str, Json]:
-        """Change maxParallelism, until cdk.json's value changes; interrupts nothing. Answers the
+        """Change maxParallelism until cdk.json's value changes. Running actions go on. Returns the
         pool."""
         return dict(self._verbs.change(self.pool, {"maxParallelism": max_parallelism}))
 
     def redrive(self, run_ids: Sequence[str] | None = None) -> int:
-        """Call the completion handlers of these parked runs again, or of all. Answers how many."""
+        """Call the completion handlers of these parked runs again, or of all parked runs. Returns
+        how many."""
         return int(self._verbs.redrive(self.pool, run_ids)["redriving"])
 
     def transact_item(
         self, action: Function, args: dict[str, Json] | None = None, **options: Any
     ) -> tuple[str, dict[str, Any]]:
-        """A run as an entry for your own TransactWriteItems: it starts if that commits.
+        """The run id, and an entry for your own TransactWriteItems: the run starts if your
+        transaction commits.
 
-        Takes the options of `run`. With an `idempotency_key` that was used before, the entry
-        refuses its transaction. The names of action and handler are not checked here: with an
-        unknown one the run's attempts fail. Arguments and context stay in the entry: raises
-        PayloadTooLarge above 125,000 bytes of either.
+        Takes the options of `run`. If the `idempotency_key` was used before, the entry makes the
+        transaction fail. The names of action and completion handler are not checked here; with an
+        unknown name the run's attempts fail. The entry itself holds arguments and context, so this
+        raises PayloadTooLarge if either is larger than 125,000 bytes.
         """
         from workpool.aws.store import creation_put
 
-        asked = request.parse({"pool": self.pool} | _body(action, args, **options))
-        asked.check_fits_item()
-        run = asked.to_run(now_ms=clock.now_ms())
+        parsed = request.parse({"pool": self.pool} | _body(action, args, **options))
+        parsed.check_fits_item()
+        run = parsed.to_run(now_ms=clock.now_ms())
         return run.run_id, {"Put": creation_put(run, table=self._verbs.runs_table)}
 
     def status(self, run_id: str, *, include: Sequence[str] = ()) -> RunStatus:
-        """The run's status; kind `unknown` for an id that the pool does not know (any more). A
-        large return value is fetched.
+        """The run's status, with its return value, however large. The kind is `unknown` if the pool
+        does not know the id, or no longer knows it.
 
-        `include`: any of args, context and attempts (the last ten, with their errors).
+        `include`: any of args, context and attempts. `attempts` are the last ten, with their
+        errors.
         """
         return self._status(self._verbs.status(self.pool, run_id, include))
 
     def wait(self, run_id: str, timeout: float | None = None) -> RunStatus:
-        """Wait until the run ended, whatever its result, and answer its status.
+        """Wait until the run has ended, whatever its result, and return its status.
 
         Raises TimeoutError after `timeout` seconds, and LookupError for an unknown run.
         """
-        give_up = None if timeout is None else clock.monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         pause, longest = POLL_SECONDS
         while True:
             status = self.status(run_id)
             if status.ended:
                 return status
             if status.kind == "unknown":
-                raise LookupError(f"pool {self.pool!r} knows no run {run_id!r}")
-            left = longest if give_up is None else give_up - clock.monotonic()
-            if left <= 0:
+                raise LookupError(f"pool {self.pool!r} has no run {run_id!r}")
+            remaining = longest if deadline is None else deadline - clock.monotonic()
+            if remaining <= 0:
                 raise TimeoutError(f"run {run_id} is {status.kind} after {timeout} s")
-            clock.sleep(min(pause, left))
+            clock.sleep(min(pause, remaining))
             pause = min(pause * 1.5, longest)
 
     def cancel(self, run_id: str) -> RunStatus:
-        """Cancel the run, and answer its status after that. What runs is not interrupted."""
+        """Cancel the run, and return its status after that. A running action is not interrupted."""
         return self._status(self._verbs.cancel(self.pool, run_id))
 
     def _status(self, shape: dict[str, Json], *, fetch: bool = True) -> RunStatus:
-        """The status of a JSON; fields of a newer deployment are left out."""
+        """The RunStatus of a status in JSON, without fields that only a newer deployment knows."""
         result = shape.get("result") or {}
         if fetch and "returnValueUrl" in result:
             value = self._verbs.fetch(result["returnValueUrl"])
             shape = {**shape, "result": {"type": result["type"], "returnValue": value}}
-        known = {attribute(field.name): field.name for field in fields(RunStatus)}
-        return RunStatus(**{known[name]: value for name, value in shape.items() if name in known})
+        names = {attribute(field.name): field.name for field in fields(RunStatus)}
+        return RunStatus(**{names[name]: value for name, value in shape.items() if name in names})
 
     @property
     def _verbs(self) -> Verbs:
@@ -320,20 +334,21 @@ class IdempotentWorkpool:
 
 
 def transport(client: IdempotentWorkpool) -> Verbs:
-    """How a client reaches its deployment: in process inside a function, over HTTP elsewhere. It is
-    made once for each client. `workpool.testing` puts another in its place."""
+    """How a client reaches its deployment: in process inside a function, over HTTP elsewhere. Each
+    client makes its transport once. `workpool.testing` replaces this function."""
     return client._own_transport
 
 
-def _keyed(asked: Json) -> Json:
-    """The request with an idempotency key, so that sending it again is safe, and names for
-    functions. What is no request stays as it is: the pool refuses it, and takes the others."""
-    if not isinstance(asked, dict):
-        return asked
-    keyed = dict(asked)
-    if callable(asked.get("action")):
-        keyed["action"] = lookup.name_of(asked["action"], "action")
-    options = asked.get("options", {})
+def _with_key(body: Json) -> Json:
+    """The request with an idempotency key, so that the client can safely repeat it, and with names
+    in place of functions. A request that is not a dict stays as it is: the pool refuses it, and
+    accepts the others."""
+    if not isinstance(body, dict):
+        return body
+    keyed = dict(body)
+    if callable(body.get("action")):
+        keyed["action"] = lookup.name_of(body["action"], "action")
+    options = body.get("options", {})
     if isinstance(options, dict):
         keyed["options"] = {"idempotencyKey": uuid4().hex, **options}
         if callable(options.get("onComplete")):
@@ -342,30 +357,30 @@ def _keyed(asked: Json) -> Json:
 
 
 def _batches(bodies: list[Json]) -> Iterator[list[Json]]:
-    """The requests by what one call takes: a thousand, and some megabytes."""
+    """The requests in batches of at most BATCH requests and BATCH_BYTES bytes. A request that is
+    larger than that is a batch of its own."""
     batch: list[Json] = []
-    size = 0
+    total = 0
     for body in bodies:
-        its = len(json.dumps(encode(body).decode(), ensure_ascii=False).encode())
-        if batch and (len(batch) == BATCH or size + its > BATCH_BYTES):
+        size = len(json.dumps(encode(body).decode(), ensure_ascii=False).encode())
+        if batch and (len(batch) == BATCH or total + size > BATCH_BYTES):
             yield batch
-            batch, size = [], 0
+            batch, total = [], 0
         batch.append(body)
-        size += its
+        total += size
     if batch:
         yield batch
 
 
 def _body(action: Function, args: dict[str, Json] | None, **options: Any) -> dict[str, Json]:
-    """The request of a call: what is None was not given."""
+    """The JSON of a request. Options that are None are left out."""
     at = options.get("run_at")
     if isinstance(at, datetime):
         options["run_at"] = at.timestamp() * 1000
     if options.get("on_complete") is not None:
         options["on_complete"] = lookup.name_of(options["on_complete"], "completion")
-    given = {attribute(name): value for name, value in options.items() if value is not None}
     return {
         "action": lookup.name_of(action, "action"),
         "args": {} if args is None else args,
-        "options": given,
+        "options": {attribute(name): value for name, value in options.items() if value is not None},
     }

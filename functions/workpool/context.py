@@ -1,4 +1,4 @@
-"""What an action and a completion handler are told about their run."""
+"""The contexts: what an action and a completion handler learn about their run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ class _Context:
     """0 on the first attempt."""
     annotation: str | None
     logger: Any
-    """Powertools' Logger; each line names the run."""
+    """Powertools' Logger. Each of its lines names the run."""
 
     @property
     def idempotency_key(self) -> str:
-        """The run id: the same however often this is called for the run."""
+        """The run id: the same in every attempt, and in every call of the completion handler."""
         return self.run_id
 
 
@@ -27,9 +27,9 @@ class ActionContext(_Context):
     """The first argument of an action."""
 
     remaining_ms: Callable[[], int]
-    """Milliseconds until the attempt counts as failed and its process is ended."""
+    """Milliseconds until the attempt counts as failed and the watchdog ends its process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionContext(_Context):
-    """The first argument of a completion handler; `retries` are the action's."""
+    """The first argument of a completion handler. `retries` are those of the action."""

@@ -1,8 +1,8 @@
-"""Names to functions: what `@action` and `@completion` mark, and how a name finds it again.
+"""Names and functions: `@action` and `@completion` mark functions, and `find` finds them by name.
 
-Only decorated functions of `actions/` and `completions/` can be run. A submit checks a name in
-the module's source, so that submitting never runs user code; the module is imported where its
-function is called.
+Only decorated functions in `actions/` and `completions/` can be run. A submit checks a name by
+reading the module's source, so that submitting never runs user code. The module is imported only
+where its function is called.
 """
 
 import ast
@@ -27,28 +27,29 @@ _NAME = re.compile(r"([A-Za-z_]\w*)\.([A-Za-z_]\w*)", re.ASCII)
 
 
 def action(function: Function) -> Function:
-    """Mark a function of `functions/actions/` as an action: `def f(ctx: ActionContext, args)`.
+    """Mark a function in `functions/actions/` as an action: `def f(ctx: ActionContext, args)`.
 
-    Its name is `<module>.<function>`. It may be `async`. The function itself is returned, so a
-    test can call it.
+    The action's name is `<module>.<function>`. It may be `async`. This returns the function itself,
+    so a test can call it.
     """
     setattr(function, MARK, "action")
     return function
 
 
 def completion(function: Function) -> Function:
-    """Mark a function of `functions/completions/` as a completion handler:
+    """Mark a function in `functions/completions/` as a completion handler:
     `def f(ctx: CompletionContext, context, result)`.
 
-    Its name is `<module>.<function>`. It may be `async`, and may return TransactWriteItems
-    entries that are committed together with the mark that it ran.
+    The handler's name is `<module>.<function>`. It may be `async`. It may return TransactWriteItems
+    entries: they are committed in one transaction with the mark that the handler ran.
     """
     setattr(function, MARK, "completion")
     return function
 
 
 def name_of(function: str | Callable[..., Any], decorator: Decorator) -> str:
-    """The name to submit for a name or a decorated function."""
+    """The name of a decorated function; a name is returned as it is. Raises UnknownAction or
+    UnknownCompletion if the function is not decorated."""
     if isinstance(function, str):
         return function
     module = function.__module__.removeprefix(PACKAGES[decorator] + ".")
@@ -59,23 +60,24 @@ def name_of(function: str | Callable[..., Any], decorator: Decorator) -> str:
 
 
 def check(name: str, decorator: Decorator) -> None:
-    """Raise UnknownAction or UnknownCompletion unless the name's function can be run."""
+    """Raise UnknownAction or UnknownCompletion if no decorated function has this name."""
     match = _NAME.fullmatch(name)
     if match is None or match[2] not in decorated(decorator, match[1]):
-        known = [
+        deployed = [
             f"{path.stem}.{function}"
             for path in sorted((ROOT / PACKAGES[decorator]).glob("*.py"))
             for function in sorted(decorated(decorator, path.stem))
         ]
         raise UNKNOWN[decorator](
             f"no {decorator} {name!r} is deployed; deployed are: "
-            f"{', '.join(known[:20]) or 'none'} (functions decorated with @{decorator} in "
+            f"{', '.join(deployed[:20]) or 'none'} (functions decorated with @{decorator} in "
             f"functions/{PACKAGES[decorator]}/<module>.py, by <module>.<function>)"
         )
 
 
 def find(name: str, decorator: Decorator) -> Callable[..., Any]:
-    """The function itself, its module imported. Raises as `check`, and what the import raises."""
+    """Import the function's module, and return the function. Raises what `check` raises, and
+    whatever the import raises."""
     check(name, decorator)
     module, _, function = name.partition(".")
     source = importlib.import_module(f"{PACKAGES[decorator]}.{module}")
@@ -87,7 +89,8 @@ def find(name: str, decorator: Decorator) -> Callable[..., Any]:
 
 @lru_cache(256)
 def decorated(decorator: Decorator, module: str) -> frozenset[str]:
-    """The names of a module's functions that carry the decorator, read from its source."""
+    """The names of the module's functions that have the decorator, read from the module's source.
+    The source may import `workpool` or the decorator under another name."""
     package = ROOT / PACKAGES[decorator]
     source = next(
         (
@@ -103,22 +106,26 @@ def decorated(decorator: Decorator, module: str) -> frozenset[str]:
         body = ast.parse(source.read_bytes()).body
     except SyntaxError:
         return frozenset()
-    modules = {"workpool"}
-    names = set()
+    library_names = {"workpool"}
+    decorator_names = set()
     for node in body:
         if isinstance(node, ast.ImportFrom) and node.module in ("workpool", "workpool.lookup"):
-            names |= {it.asname or it.name for it in node.names if it.name == decorator}
+            decorator_names |= {
+                alias.asname or alias.name for alias in node.names if alias.name == decorator
+            }
         if isinstance(node, ast.Import):
-            modules |= {it.asname for it in node.names if it.name == "workpool" and it.asname}
+            library_names |= {
+                alias.asname for alias in node.names if alias.name == "workpool" and alias.asname
+            }
 
-    def marks(node: ast.expr) -> bool:
+    def is_decorator(node: ast.expr) -> bool:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            return node.value.id in modules and node.attr == decorator
-        return isinstance(node, ast.Name) and node.id in names
+            return node.value.id in library_names and node.attr == decorator
+        return isinstance(node, ast.Name) and node.id in decorator_names
 
     return frozenset(
         node.name
         for node in body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and any(marks(it) for it in node.decorator_list)
+        and any(is_decorator(expression) for expression in node.decorator_list)
     )

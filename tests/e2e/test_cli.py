@@ -114,7 +114,7 @@ def test_a_batch_prints_an_id_a_line_and_what_was_refused(workpool, tmp_path):
     ran = workpool("run", "--batch", "-", "--json", stdin=f'[{good}, {{"action": "x.y"}}]')
     assert ran.code == 1
     assert [it.keys() for it in ran.json["results"]] == [{"runId"}, {"error"}]
-    assert "1 of 2 refused, first 2: no action 'x.y'" in ran.err
+    assert "1 of 2 requests were refused; the first is number 2: no action 'x.y'" in ran.err
 
 
 @pytest.mark.promise(
@@ -129,7 +129,7 @@ def test_status_shows_one_run_or_many_and_what_is_asked_for(workpool, waiting):
     two = workpool("status", waiting, "nobody", "--json")
     assert two.code == 1
     assert [it["kind"] for it in two.json["statuses"]] == ["scheduled", "unknown"]
-    assert "pool 'cli' knows no run 'nobody'" in two.err
+    assert "pool 'cli' has no run 'nobody'" in two.err
     workpool("cancel", waiting)
 
 
@@ -247,7 +247,7 @@ def test_on_a_terminal_tail_is_live_until_ctrl_c(workpool):
     ("typed", "code", "told"),
     [
         (["statu"], 2, "workpool: No such command 'statu'. Did you mean"),
-        (["run"], 2, "workpool: say which ACTION, or give --batch"),
+        (["run"], 2, "workpool: give an ACTION, or --batch"),
         (["run", "probe.work", '{"a": x}'], 2, "ARGS must be JSON: expecting value at line 1, co"),
         (["run", "probe.work", "[]"], 1, "workpool: args must be an object"),
         (["run", "probe.nothing"], 1, "workpool: no action 'probe.nothing' is deployed"),

@@ -300,7 +300,7 @@ def test_fault_22_a_missing_object_is_a_clear_failure_and_not_retried(
     assert "the arguments are lost: the bucket" in str(cloud.run(key).error)
     run = cloud.run(done)
     assert (run.result, run.completion, cloud.handled) == ("success", "parked", [])
-    assert "what the handler is told is lost: the bucket" in str(run.completion_error)
+    assert "the handler's context or return value is lost: the bucket" in str(run.completion_error)
 
 
 def test_fault_22_objects_go_when_the_run_is_forgotten_and_never_before(

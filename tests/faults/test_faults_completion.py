@@ -67,7 +67,7 @@ def test_fault_16_a_handler_that_kills_every_process_is_parked_too(
     cloud.rest()
     assert len(cloud.handled) == complete.MAX_TRIES
     run = cloud.run(key)
-    assert (run.completion, run.completion_error) == ("parked", complete.DIED)
+    assert (run.completion, run.completion_error) == ("parked", complete.PROCESS_DIED)
     assert cloud.effects(key) == 0
     cloud.at_rest()
 

@@ -96,7 +96,10 @@ def test_each_request_of_a_batch_is_checked_by_itself(world) -> None:
         ({"runs": [WORK] * 1001}, "runs must be a list of 1 to 1000 requests, got 1001"),
         ({"runs": None}, "runs must be a list of 1 to 1000 requests, got NoneType"),
         ({"runs": WORK}, "runs must be a list of 1 to 1000 requests, got dict"),
-        ({"runs": [WORK], "pool": "default"}, "runs stands alone: each run has its own pool"),
+        (
+            {"runs": [WORK], "pool": "default"},
+            "runs must be the only field: each run has its own pool",
+        ),
     ],
 )
 def test_a_bad_envelope_is_an_error_for_all(world, body: Any, message: str) -> None:
@@ -270,7 +273,9 @@ def test_a_status_includes_what_is_asked_for_and_nothing_else(world) -> None:
 
 
 def test_what_cannot_be_included_is_refused(world) -> None:
-    with pytest.raises(errors.InvalidRequest, match="include must be of args, context, attempts"):
+    with pytest.raises(
+        errors.InvalidRequest, match="include must be one of args, context, attempts"
+    ):
         status("default", "r1", include=["args", "secrets"])
 
 

@@ -227,7 +227,7 @@ def test_cancel_all_over_more_than_one_page(world, monkeypatch) -> None:
     ]
     world.put_many(runs)
     cancel_all("default")
-    sweeper.walk_cancel(sweeper.pool("default"), in_time=lambda: True)
+    sweeper.carry_out_cancel_all(sweeper.pools.pool("default"), in_time=lambda: True)
     assert {world.run(run.key).kind for run in runs} == {"canceled"}
 
 

@@ -388,7 +388,7 @@ def test_waiting_too_long_is_a_timeout(api: Api) -> None:
 @pytest.mark.promise("The Python client", "`wait` raises LookupError if the run is unknown")
 def test_waiting_for_an_unknown_run_is_a_lookup_error(api: Api) -> None:
     api.answer(404, {"runId": "r1", "kind": "unknown"})
-    with pytest.raises(LookupError, match="pool 'default' knows no run 'r1'"):
+    with pytest.raises(LookupError, match="pool 'default' has no run 'r1'"):
         IdempotentWorkpool().wait("r1")
 
 

@@ -8,7 +8,7 @@ from handlers import completion
 from tests.support.invocations import bodies_handed_back
 from workpool.aws import store
 from workpool.core.run import Payload, Run
-from workpool.verbs.complete import MAX_TRIES, complete, retry_in
+from workpool.verbs.complete import MAX_TRIES, complete, retry_delay_seconds
 
 NOW = 1_790_000_000_000
 KEY = "default#r1"
@@ -253,7 +253,7 @@ def test_a_handler_that_always_raises_is_called_with_growing_delays_and_then_par
 
 
 def test_delays_are_at_most_fifteen_minutes() -> None:
-    assert [retry_in(tries) for tries in (1, 2, 10, 11, 5000)] == [1, 2, 512, 900, 900]
+    assert [retry_delay_seconds(tries) for tries in (1, 2, 10, 11, 5000)] == [1, 2, 512, 900, 900]
 
 
 def test_a_try_before_its_time_comes_back_then(world, ended) -> None:

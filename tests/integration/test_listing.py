@@ -149,7 +149,7 @@ def test_a_parked_run_shows_why(world) -> None:
 
 def test_a_rare_kind_among_many_may_take_more_than_one_request(world, many, monkeypatch) -> None:
     world.put(an_open_run(world, 1200, **STATES["running"]))
-    monkeypatch.setattr(listing, "PAGES", 1)
+    monkeypatch.setattr(listing, "MAX_PAGES", 1)
     found, cursor = listed(kind="running")
     assert found == []
     assert cursor is not None
@@ -163,20 +163,20 @@ def cursor_of(shape: Any) -> str:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"kind": "completed"}, "kind must be of enqueued, scheduled, running, parked, got"),
-        ({"kind": ""}, "kind must be of enqueued, scheduled, running, parked, got ''"),
+        ({"kind": "completed"}, "kind must be one of enqueued, scheduled, running, parked, got"),
+        ({"kind": ""}, "kind must be one of enqueued, scheduled, running, parked, got ''"),
         ({"limit": "0"}, "limit must be an integer from 1 to 100, got '0'"),
         ({"limit": "101"}, "limit must be an integer from 1 to 100, got '101'"),
         ({"limit": "ten"}, "limit must be an integer from 1 to 100, got 'ten'"),
         ({"limit": "-1"}, "limit must be an integer from 1 to 100, got '-1'"),
-        ({"cursor": ""}, "cursor must be one that an answer gave"),
-        ({"cursor": "ü"}, "cursor must be one that an answer gave"),
-        ({"cursor": "bm9wZQ=="}, "cursor must be one that an answer gave"),
-        ({"cursor": cursor_of(["1", "r1"])}, "cursor must be one that an answer gave"),
-        ({"cursor": cursor_of([-1, "r1"])}, "cursor must be one that an answer gave"),
-        ({"cursor": cursor_of([1, 2])}, "cursor must be one that an answer gave"),
-        ({"cursor": cursor_of(None)}, "cursor must be one that an answer gave"),
-        ({"cursor": cursor_of([10**60, "r1"])}, "cursor must be one that an answer gave"),
+        ({"cursor": ""}, "cursor must be the cursor of an earlier answer"),
+        ({"cursor": "ü"}, "cursor must be the cursor of an earlier answer"),
+        ({"cursor": "bm9wZQ=="}, "cursor must be the cursor of an earlier answer"),
+        ({"cursor": cursor_of(["1", "r1"])}, "cursor must be the cursor of an earlier answer"),
+        ({"cursor": cursor_of([-1, "r1"])}, "cursor must be the cursor of an earlier answer"),
+        ({"cursor": cursor_of([1, 2])}, "cursor must be the cursor of an earlier answer"),
+        ({"cursor": cursor_of(None)}, "cursor must be the cursor of an earlier answer"),
+        ({"cursor": cursor_of([10**60, "r1"])}, "cursor must be the cursor of an earlier answer"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused(world, given: dict[str, str], message: str) -> None:

@@ -267,7 +267,7 @@ def test_an_action_submits_runs_and_one_that_never_stops_is_told(local, monkeypa
         assert result is not None
         run_id = result["returnValue"]
     assert pool.status(run_id).succeeded
-    monkeypatch.setattr("workpool.testing.MOST_STEPS", 30)
+    monkeypatch.setattr("workpool.testing.MAX_STEPS", 30)
     pool.run("orders.chain", {"left": 1000})
     for goes_on in (local.settle, lambda: local.tick(1)):
         with pytest.raises(RuntimeError, match="after 30 steps there is still something to do"):
@@ -313,7 +313,7 @@ def test_mistakes_are_told_as_where_it_is_deployed(local) -> None:
     ):
         with pytest.raises(UnknownPool):
             asks(IdempotentWorkpool("ghost"))
-    with pytest.raises(InvalidRequest, match="include must be of"):
+    with pytest.raises(InvalidRequest, match="include must be one of"):
         IdempotentWorkpool().status("r", include=["all"])
     with pytest.raises(NotImplementedError, match="make up"):
         IdempotentWorkpool().pause()

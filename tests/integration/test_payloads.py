@@ -545,7 +545,8 @@ def test_a_completion_whose_payload_is_missing_is_parked_at_once(world, field: s
     after = world.run(run.key)
     assert (after.completion, after.result, called) == ("parked", "success", [])
     assert after.completion_error == (
-        f"what the handler is told is lost: the bucket of payloads no longer holds {name}"
+        "the handler's context or return value is lost: "
+        f"the bucket of payloads no longer holds {name}"
     )
 
 

@@ -388,11 +388,11 @@ def test_the_client_refuses_a_pool_that_is_not_deployed(pool, verb: str) -> None
     [
         (
             lambda pool: pool.status("r1", include=["bogus"]),
-            "include must be of args, context, attempts, got 'bogus'",
+            "include must be one of args, context, attempts, got 'bogus'",
         ),
         (
             lambda pool: list(pool.runs("bogus")),
-            "kind must be of enqueued, scheduled, running, parked, got 'bogus'",
+            "kind must be one of enqueued, scheduled, running, parked, got 'bogus'",
         ),
         (lambda pool: pool.redrive([]), "runIds must be a list of 1 to 1000 ids"),
         (lambda pool: pool.run("jobs.work", base=0.5), "options.base must be >= 1, got 0.5"),

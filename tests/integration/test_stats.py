@@ -528,7 +528,7 @@ def test_a_due_run_is_found_behind_many_that_are_scheduled_for_later(
     later = {"kind": "scheduled", "due": NOW + 24 * 60 * MINUTE, "enqueued_at": NOW - 9000}
     world.put_many(world.a_run(run_id=f"r{n}", **later) for n in range(scheduled))
     world.put(world.a_run(run_id="waits", enqueued_at=NOW - 3000, due=NOW - 3000))
-    assert stats.oldest_due_ms("default") == oldest
+    assert stats.read_oldest_due_ms("default") == oldest
 
 
 @pytest.mark.promise(

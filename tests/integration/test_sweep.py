@@ -172,7 +172,7 @@ def test_a_whole_walk_tells_how_long_the_oldest_run_has_been_due(
     world, logged, monkeypatch
 ) -> None:
     """Behind any number that is scheduled for later, which hide it from the statistics."""
-    monkeypatch.setattr(stats, "LOOKED_AT", 0)
+    monkeypatch.setattr(stats, "MAX_LOOKED_AT", 0)
     world.put(world.a_run(run_id="r1", kind="scheduled", due=NOW + 86_400_000))
     world.put(world.a_run(run_id="r2", due=NOW - 2 * MINUTE))
     world.put(world.a_run(run_id="r3", kind="running", claim="c", lease=NOW, due=NOW - 9 * MINUTE))
@@ -185,7 +185,7 @@ def test_a_whole_walk_tells_how_long_the_oldest_run_has_been_due(
             (it["Pool"], it[name]) for name in ("OldestDue", "Wedged") for it in lines if name in it
         ]
 
-    assert stats.oldest_due_ms("default") == 0
+    assert stats.read_oldest_due_ms("default") == 0
     sweeper.handler({}, context)
     assert told() == [
         ("default", [120_000.0]),

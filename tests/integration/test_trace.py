@@ -56,7 +56,7 @@ def test_a_dead_letter_that_goes_back_keeps_its_trace(world, submitted) -> None:
     from workpool.verbs import dead_letters
 
     run = submitted(tracing=True)
-    assert dead_letters.from_work_queue("default", Message(run=run.key, due=run.due).body())
+    assert dead_letters.handle_work_letter("default", Message(run=run.key, due=run.due).body())
     header = sent(world, "send_message")["MessageSystemAttributes"]["AWSTraceHeader"]
     assert header["StringValue"] == HEADER
 

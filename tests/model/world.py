@@ -809,9 +809,9 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
     # The counters, the pool's settings and the bucket (payloads are small here) have tests of their
     # own; here they are more calls only.
     monkeypatch.setattr(counters, "count", lambda changes: None)
-    monkeypatch.setattr(orphans, "sweep", lambda in_time, older_than_seconds: None)
+    monkeypatch.setattr(orphans, "collect_or_log", lambda in_time, older_than_seconds: None)
     monkeypatch.setattr(control, "repair", lambda pool: False)
-    monkeypatch.setattr(sweeper, "walk_cancel", lambda pool, in_time: None)
+    monkeypatch.setattr(sweeper, "carry_out_cancel_all", lambda pool, in_time: None)
 
     def timer(seconds: float, function: Callable[[], None]) -> Any:
         process = world.current
@@ -854,7 +854,7 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
         (redrive_verb, "ThreadPoolExecutor", _InTurn),
         (submit_verb, "ThreadPoolExecutor", _InTurn),
         (stats, "recount", lambda pool, pending: None),  # Their counters are queried.
-        (stats, "due_metrics", lambda pool, oldest_due_ms: {}),
+        (stats, "measure_due", lambda pool, oldest_due_ms: {}),
     ]
     for module, name, value in replaced:
         monkeypatch.setattr(module, name, value)

@@ -26,7 +26,11 @@ FUNCTIONS = Path(__file__).parents[2] / "functions"
 def test_json_is_an_argument_a_file_or_standard_input(tmp_path, monkeypatch) -> None:
     path = tmp_path / "args.json"
     path.write_text('{"a": 1}')
-    assert arguments.value('{"a": 1}', "ARGS") == arguments.value(f"@{path}", "ARGS") == {"a": 1}
+    assert (
+        arguments.read_json('{"a": 1}', "ARGS")
+        == arguments.read_json(f"@{path}", "ARGS")
+        == {"a": 1}
+    )
 
 
 @pytest.mark.promise("The command workpool", "An error is one line that says what to do")
@@ -40,7 +44,7 @@ def test_json_is_an_argument_a_file_or_standard_input(tmp_path, monkeypatch) -> 
 )
 def test_a_mistake_names_its_place(text, told) -> None:
     with pytest.raises(Mistake, match=told):
-        arguments.value(text, "ARGS")
+        arguments.read_json(text, "ARGS")
 
 
 @pytest.mark.promise(
@@ -50,15 +54,15 @@ def test_a_mistake_names_its_place(text, told) -> None:
 def test_requests_are_an_array_or_one_a_line(tmp_path) -> None:
     path = tmp_path / "runs"
     path.write_text('{"action": "a.b"}\n\n{"action": "c.d"}\n')
-    assert arguments.requests(str(path)) == [{"action": "a.b"}, {"action": "c.d"}]
+    assert arguments.read_requests(str(path)) == [{"action": "a.b"}, {"action": "c.d"}]
     path.write_text('[{"action": "a.b"},\n {"action": "c.d"}]')
-    assert arguments.requests(str(path)) == [{"action": "a.b"}, {"action": "c.d"}]
+    assert arguments.read_requests(str(path)) == [{"action": "a.b"}, {"action": "c.d"}]
     path.write_text('{"action": "a.b"}\n{"action"}\n')
     with pytest.raises(Mistake, match=r"runs must be JSON: .* at line 2, column 10"):
-        arguments.requests(str(path))
+        arguments.read_requests(str(path))
     path.write_bytes(b"\xff")
-    with pytest.raises(Mistake, match="runs is no UTF-8: byte 0"):
-        arguments.requests(str(path))
+    with pytest.raises(Mistake, match="runs is not UTF-8: byte 0"):
+        arguments.read_requests(str(path))
 
 
 @pytest.mark.parametrize(
@@ -75,10 +79,10 @@ def test_what_is_no_duration_is_refused(text) -> None:
 
 
 def test_a_time_is_iso_8601_or_epoch_milliseconds() -> None:
-    assert arguments.moment("1790000000000") == 1_790_000_000_000
-    assert arguments.moment("2026-12-24T18:00:00Z") == datetime(2026, 12, 24, 18, tzinfo=UTC)
+    assert arguments.point_in_time("1790000000000") == 1_790_000_000_000
+    assert arguments.point_in_time("2026-12-24T18:00:00Z") == datetime(2026, 12, 24, 18, tzinfo=UTC)
     with pytest.raises(Mistake, match="a time is ISO 8601"):
-        arguments.moment("tomorrow")
+        arguments.point_in_time("tomorrow")
 
 
 def test_what_others_wrote_steers_no_terminal() -> None:
@@ -87,7 +91,7 @@ def test_what_others_wrote_steers_no_terminal() -> None:
         run_id="r1", kind="completed", result={"type": "failed", "error": evil}, annotation=evil
     )
     console = Console(record=True, width=200, file=StringIO(), markup=False)
-    console.print(tables.about(status, 0), tables.runs([status], 0))
+    console.print(tables.run_details(status, 0), tables.runs([status], 0))
     shown = console.export_text()
     assert "\x1b" not in shown and "\x07" not in shown
     assert shown.count("?[2J?[red]x y") == 4

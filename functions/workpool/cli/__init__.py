@@ -1,1 +1,1 @@
-"""What the command line reads and shows. Imported by `workpool.cli` alone, never in Lambda."""
+"""The command line: the command `workpool`. `workpool.__main__` imports it; Lambda never does."""

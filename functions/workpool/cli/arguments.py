@@ -1,4 +1,7 @@
-"""What is typed: JSON, run ids, durations, times. A mistake names the place where it stands."""
+"""Read what a user typed: JSON, run ids, durations, times. An error names the place of the mistake.
+
+Called by the commands, before they send anything.
+"""
 
 import json
 import re
@@ -10,36 +13,37 @@ from typing import Any
 
 
 class Mistake(Exception):
-    """What was typed cannot be meant; the message says what was expected, and what was given."""
+    """An argument that makes no sense. The message says what was expected and what was typed."""
 
 
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-def value(text: str, what: str) -> Any:
-    """The JSON of an argument: itself, `@file`, or `-` for standard input."""
-    text, where = _source(text, what)
-    return _parsed(text, where)
+def read_json(text: str, name: str) -> Any:
+    """Read an argument that is JSON, `@FILE`, or `-` for standard input."""
+    text, source = _read_source(text, name)
+    return _parse_json(text, source)
 
 
-def requests(text: str) -> list[Any]:
-    """Requests to submit: a JSON array of them, or one a line. Blank lines are none."""
-    text, where = _source(text if text == "-" else f"@{text}", "the requests")
+def read_requests(text: str) -> list[Any]:
+    """Read the requests of a file, or of standard input for `-`: a JSON array of requests, or one
+    request per line. Blank lines are skipped."""
+    text, source = _read_source(text if text == "-" else f"@{text}", "the requests")
     if text.lstrip().startswith("["):
-        whole = _parsed(text, where)
-        return list(whole)
+        return list(_parse_json(text, source))
     lines = enumerate(text.splitlines(), 1)
-    return [_parsed(line, where, before=number - 1) for number, line in lines if line.strip()]
+    return [_parse_json(line, source, first_line=number) for number, line in lines if line.strip()]
 
 
-def run_ids(typed: Sequence[str]) -> list[str]:
-    """The run ids that were typed; `-` is those of standard input, one a line."""
-    found: list[str] = []
+def read_run_ids(typed: Sequence[str]) -> list[str]:
+    """The run ids that were typed, each once. `-` stands for those of standard input, separated by
+    spaces or newlines."""
+    run_ids: list[str] = []
     for text in typed:
-        found += sys.stdin.read().split() if text == "-" else [text]
-    if typed and not found:
+        run_ids += sys.stdin.read().split() if text == "-" else [text]
+    if typed and not run_ids:
         raise Mistake("standard input held no run id")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(run_ids))
 
 
 def duration_ms(text: str) -> float:
@@ -50,8 +54,8 @@ def duration_ms(text: str) -> float:
     return float(match[1]) * UNITS_MS[match[2]]
 
 
-def moment(text: str) -> datetime | int:
-    """A time: ISO 8601 (local without a zone), or epoch milliseconds."""
+def point_in_time(text: str) -> datetime | int:
+    """A time in ISO 8601 (local time if it has no zone), or in epoch milliseconds."""
     if re.fullmatch(r"\d{12,14}", text):
         return int(text)
     try:
@@ -63,34 +67,34 @@ def moment(text: str) -> datetime | int:
         ) from None
 
 
-def _source(text: str, what: str) -> tuple[str, str]:
-    """The text that is meant, and what it is called in a message."""
+def _read_source(text: str, name: str) -> tuple[str, str]:
+    """The text that an argument gives or points to, and the name of its source for messages."""
     if text == "-":
-        return _read(sys.stdin.buffer.read(), "standard input"), "standard input"
+        return _decode(sys.stdin.buffer.read(), "standard input"), "standard input"
     if not text.startswith("@"):
-        return text, what
+        return text, name
     path = Path(text[1:])
     try:
-        return _read(path.read_bytes(), str(path)), str(path)
+        return _decode(path.read_bytes(), str(path)), str(path)
     except OSError as error:
         raise Mistake(f"{path}: {error.strerror}") from error
 
 
-def _read(data: bytes, where: str) -> str:
+def _decode(data: bytes, source: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Mistake(f"{where} is no UTF-8: byte {error.start}") from error
+        raise Mistake(f"{source} is not UTF-8: byte {error.start}") from error
 
 
-def _parsed(text: str, where: str, *, before: int = 0) -> Any:
-    """`before`: how many lines stand before the text where it comes from."""
+def _parse_json(text: str, source: str, *, first_line: int = 1) -> Any:
+    """`first_line`: the line of the source at which the text begins."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        line = error.lineno + before
+        line = first_line + error.lineno - 1
         raise Mistake(
-            f"{where} must be JSON: {error.msg.lower()} at line {line}, column {error.colno}"
+            f"{source} must be JSON: {error.msg.lower()} at line {line}, column {error.colno}"
         ) from error
     except RecursionError:
-        raise Mistake(f"{where} must be JSON that is less deep") from None
+        raise Mistake(f"{source} must be JSON that is nested less deeply") from None

@@ -1,10 +1,9 @@
-"""The command `workpool`: the client's verbs for a person at a terminal, and for scripts.
+"""The command `workpool`: the client's verbs, for people at a terminal and for scripts.
 
-Says what each command does; what it reads and how it looks is `terminal/`. Nothing that runs in
-Lambda imports it, or typer, or rich.
+Each function here is a command. `arguments` reads what was typed, `tables` and `tail` show the
+answers, `failures` explains errors. Nothing that runs in Lambda imports this module, typer or rich.
 
-Exit codes: 0 done, 1 refused or failed, 2 mistyped, 3 a run that was waited for did not succeed,
-4 the time was up, 130 Ctrl-C.
+The exit codes are in `options.EPILOG`, which `workpool --help` prints.
 """
 
 import sys
@@ -19,7 +18,7 @@ from typer import Argument, Option
 
 from workpool.cli import arguments, failures, tables
 from workpool.cli.failures import NOT_SUCCEEDED, TIMED_OUT, Stop
-from workpool.cli.options import Call, app, command
+from workpool.cli.options import Session, app, command
 from workpool.cli.tables import progress
 from workpool.cli.tail import Tail
 from workpool.client import POLL_SECONDS, RunStatus
@@ -27,317 +26,419 @@ from workpool.core import clock
 from workpool.errors import WorkpoolError
 
 CHUNK = 100
-"""Runs in one request, where progress is shown."""
+"""How many runs one request holds. Small, so that the progress bar moves."""
 
 RunIds = Annotated[
-    list[str], Argument(metavar="RUN_ID...", help="`-` reads them from standard input.")
+    list[str], Argument(metavar="RUN_ID", help="Run ids; - reads them from standard input.")
 ]
 Timeout = Annotated[
-    str | None, Option(metavar="DURATION", help="Give up after so long: 90s, 10m, 2h.")
+    str | None,
+    Option(metavar="DURATION", help="Wait at most this long: 90s, 10m, 2h. Default: no limit."),
 ]
 
 
 @command
 def run(
-    call: Call,
+    session: Session,
     action: Annotated[
-        str | None, Argument(metavar="ACTION", help="<module>.<function>, or lambda:<name>.")
+        str | None,
+        Argument(metavar="ACTION", help="The action: <module>.<function>, or lambda:<name>."),
     ] = None,
     args: Annotated[
-        str, Argument(metavar="ARGS", help="A JSON object, @file, or - for standard input.")
+        str,
+        Argument(
+            metavar="ARGS",
+            help="The action's arguments: a JSON object, @FILE, or - for standard input.",
+        ),
     ] = "{}",
-    max_retries: Annotated[int | None, Option(help="Attempts after the first.")] = None,
-    initial_backoff_ms: Annotated[float | None, Option(help="Before the first retry.")] = None,
-    base: Annotated[float | None, Option(help="By which each backoff grows.")] = None,
-    on_complete: Annotated[str | None, Option(help="A completion handler.")] = None,
-    context: Annotated[str | None, Option(metavar="JSON", help="What the handler gets.")] = None,
-    after: Annotated[str | None, Option(metavar="DURATION", help="Start later: 90s, 2h.")] = None,
-    at: Annotated[str | None, Option(metavar="TIME", help="Start then: ISO 8601.")] = None,
-    annotation: Annotated[str | None, Option(help="Shown in status and logs.")] = None,
-    idempotency_key: Annotated[str | None, Option(help="The same key, the same run.")] = None,
-    fairness_key: Annotated[str | None, Option(help="Keys are served in turn.")] = None,
+    max_retries: Annotated[
+        int | None, Option(help="Retries after the first attempt. Default: the pool's.")
+    ] = None,
+    initial_backoff_ms: Annotated[
+        float | None, Option(help="Milliseconds before the first retry. Default: the pool's.")
+    ] = None,
+    base: Annotated[
+        float | None,
+        Option(help="Each further backoff is longer by this factor. Default: the pool's."),
+    ] = None,
+    on_complete: Annotated[
+        str | None,
+        Option(help="The completion handler to call after the end: <module>.<function>."),
+    ] = None,
+    context: Annotated[
+        str | None,
+        Option(
+            metavar="JSON",
+            help="A value for the completion handler: JSON, @FILE, or - for standard input.",
+        ),
+    ] = None,
+    after: Annotated[
+        str | None, Option(metavar="DURATION", help="Start after this time: 90s, 10m, 2h, 7d.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        Option(metavar="TIME", help="Start at this time: ISO 8601, or epoch milliseconds."),
+    ] = None,
+    annotation: Annotated[
+        str | None, Option(help="A note that the status and the logs show.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Option(help="If this key already has a run, print its id and start no other run."),
+    ] = None,
+    fairness_key: Annotated[
+        str | None,
+        Option(
+            help="Whose work this is, for example a tenant's name. Keys take turns in the queue."
+        ),
+    ] = None,
     batch: Annotated[
         str | None,
-        Option(metavar="FILE", help="Many requests, in JSON, an array or one a line; - is stdin."),
+        Option(
+            metavar="FILE",
+            help="Submit the requests of a file, or of standard input for -: a JSON array, or one "
+            "request per line.",
+        ),
     ] = None,
-    wait: Annotated[bool, Option("--wait", help="Wait for its end.")] = False,
+    wait: Annotated[bool, Option("--wait", help="Wait until the run has ended.")] = False,
     timeout: Timeout = None,
 ) -> None:
-    """Submit a run, or many; prints the run id."""
+    """Submit a run of an action, or many runs with --batch.
+
+    Prints the run id; with --batch one run id per line; with --wait the status of the ended run.
+
+    Exit code 1 if a request was refused. With --wait also 3 if the run did not succeed, and 4 if
+    --timeout was reached.
+    """
     if batch is not None:
         if action is not None or wait:
-            raise arguments.Mistake("--batch goes with neither an ACTION nor --wait")
-        return _run_batch(call, arguments.requests(batch))
+            raise arguments.Mistake("--batch cannot be combined with an ACTION or with --wait")
+        return _run_batch(session, arguments.read_requests(batch))
     if action is None:
-        raise arguments.Mistake("say which ACTION, or give --batch")
-    run_id = call.pool.run(
+        raise arguments.Mistake("give an ACTION, or --batch")
+    run_id = session.pool.run(
         action,
-        arguments.value(args, "ARGS"),
+        arguments.read_json(args, "ARGS"),
         max_retries=max_retries,
         initial_backoff_ms=initial_backoff_ms,
         base=base,
         on_complete=on_complete,
-        context=None if context is None else arguments.value(context, "--context"),
+        context=None if context is None else arguments.read_json(context, "--context"),
         run_after_ms=None if after is None else arguments.duration_ms(after),
-        run_at=None if at is None else arguments.moment(at),
+        run_at=None if at is None else arguments.point_in_time(at),
         annotation=annotation,
         idempotency_key=idempotency_key,
         fairness_key=fairness_key,
     )
     if wait:
-        return _wait(call, [run_id], timeout)
-    call.answer({"runId": run_id}, run_id)
+        return _wait(session, [run_id], timeout)
+    session.print_answer({"runId": run_id}, run_id)
 
 
-def _run_batch(call: Call, requests: Sequence[Any]) -> None:
+def _run_batch(session: Session, requests: Sequence[Any]) -> None:
     answers: list[str | WorkpoolError] = []
     with progress("submitted", len(requests)) as advance:
         for start in range(0, len(requests), CHUNK):
-            answers += call.pool.run_batch(requests[start : start + CHUNK])
+            answers += session.pool.run_batch(requests[start : start + CHUNK])
             advance(len(answers))
-    refused = [(n, it) for n, it in enumerate(answers, 1) if isinstance(it, WorkpoolError)]
-    results = [it.as_json() if isinstance(it, WorkpoolError) else {"runId": it} for it in answers]
-    call.answer({"results": results}, *[it for it in answers if isinstance(it, str)])
-    if refused:
-        number, error = refused[0]
-        raise Stop("Refused", f"{len(refused)} of {len(answers)} refused, first {number}: {error}")
+    run_ids = [answer for answer in answers if isinstance(answer, str)]
+    results = [
+        {"runId": answer} if isinstance(answer, str) else answer.as_json() for answer in answers
+    ]
+    session.print_answer({"results": results}, *run_ids)
+    if len(run_ids) < len(answers):
+        number, error = next((n, it) for n, it in enumerate(answers, 1) if not isinstance(it, str))
+        raise Stop(
+            "Refused",
+            f"{len(answers) - len(run_ids)} of {len(answers)} requests were refused; the first "
+            f"is number {number}: {error}",
+        )
 
 
 @command
 def status(
-    call: Call,
+    session: Session,
     run_ids: RunIds,
     include: Annotated[
-        str | None, Option(help="Also these of one run: args,context,attempts.")
+        str | None, Option(help="For one run, also show any of: args,context,attempts.")
     ] = None,
 ) -> None:
-    """Show runs.
+    """Show the status of runs.
 
-    Exit code 1 if the pool does not know one (any more).
+    Prints all fields of one run, or a table of several runs.
+
+    Exit code 1 if the pool does not know one of the runs, or no longer knows it.
     """
-    ids = arguments.run_ids(run_ids)
-    asked = [it for it in (include or "").split(",") if it]
-    if asked and len(ids) > 1:
-        raise arguments.Mistake("--include goes with one run")
+    ids = arguments.read_run_ids(run_ids)
+    included = [name for name in (include or "").split(",") if name]
+    if included and len(ids) > 1:
+        raise arguments.Mistake("--include works with one RUN_ID only")
     if len(ids) == 1:
-        found = [call.pool.status(ids[0], include=asked)]
+        statuses = [session.pool.status(ids[0], include=included)]
     else:
-        found = call.pool.status_batch(ids)
-    _show(call, found)
+        statuses = session.pool.status_batch(ids)
+    _show(session, statuses)
 
 
 @command
-def wait(call: Call, run_ids: RunIds, timeout: Timeout = None) -> None:
-    """Wait until runs have ended.
+def wait(session: Session, run_ids: RunIds, timeout: Timeout = None) -> None:
+    """Wait until runs have ended, then show their status.
 
-    Exit code 3 if one did not succeed, 4 if the time was up.
+    Prints what `workpool status` prints.
+
+    Exit code 0 if all runs succeeded, 1 if the pool does not know one of them, 3 if one did not
+    succeed, 4 if --timeout was reached.
     """
-    _wait(call, arguments.run_ids(run_ids), timeout)
+    _wait(session, arguments.read_run_ids(run_ids), timeout)
 
 
-def _wait(call: Call, run_ids: Sequence[str], timeout: str | None) -> None:
-    give_up = None if timeout is None else time.monotonic() + arguments.duration_ms(timeout) / 1000
+def _wait(session: Session, run_ids: Sequence[str], timeout: str | None) -> None:
+    deadline = None if timeout is None else time.monotonic() + arguments.duration_ms(timeout) / 1000
     ended: dict[str, RunStatus] = {}
-    left, (pause, longest) = list(run_ids), POLL_SECONDS
+    remaining, (pause, longest) = list(run_ids), POLL_SECONDS
     with progress("ended", len(run_ids)) as advance:
         while True:
-            looked = call.pool.status_batch(left)
-            ended |= {it.run_id: it for it in looked if it.ended or it.kind == "unknown"}
+            statuses = session.pool.status_batch(remaining)
+            ended |= {
+                status.run_id: status
+                for status in statuses
+                if status.ended or status.kind == "unknown"
+            }
             advance(len(ended))
-            left = [it for it in run_ids if it not in ended]
-            over = give_up is not None and time.monotonic() + pause > give_up
-            if not left or over:
+            remaining = [run_id for run_id in run_ids if run_id not in ended]
+            if not remaining or (deadline is not None and time.monotonic() + pause > deadline):
                 break
             time.sleep(pause)
             pause = min(pause * 1.5, longest)
-    if left:
-        kinds = {it.run_id: it.kind for it in looked}
+    if remaining:
+        kinds = {status.run_id: status.kind for status in statuses}
+        first = remaining[0]
         raise Stop(
             "TimedOut",
-            f"{len(left)} of {len(run_ids)} not ended after {timeout}; "
-            f"{left[0]} is {kinds[left[0]]}: workpool status {left[0]} -p {call.pool.pool}",
+            f"{len(remaining)} of {len(run_ids)} runs have not ended after {timeout}; {first} is "
+            f"{kinds[first]}: see workpool status {first} -p {session.pool.pool}",
             exit_code=TIMED_OUT,
         )
-    found = [ended[it] for it in run_ids]
-    _show(call, found)
-    if not all(it.succeeded for it in found):
+    _show(session, [ended[run_id] for run_id in run_ids])
+    if not all(ended[run_id].succeeded for run_id in run_ids):
         raise typer.Exit(NOT_SUCCEEDED)
 
 
-def _show(call: Call, found: Sequence[RunStatus]) -> None:
-    """One run by itself, many as a table. What is unknown is an error."""
+def _show(session: Session, statuses: Sequence[RunStatus]) -> None:
+    """Print one run with all its fields, or several as a table. An unknown run is an error."""
     now = clock.now_ms()
-    if len(found) == 1:
-        call.answer(found[0].shape(), tables.about(found[0], now))
+    if len(statuses) == 1:
+        session.print_answer(statuses[0].shape(), tables.run_details(statuses[0], now))
     else:
-        call.answer(
-            {"statuses": [it.shape() for it in found]},
-            tables.runs(found, now, expand=call.out.is_terminal),
+        session.print_answer(
+            {"statuses": [status.shape() for status in statuses]},
+            tables.runs(statuses, now, expand=session.out.is_terminal),
         )
-    unknown = [it.run_id for it in found if it.kind == "unknown"]
+    unknown = [status.run_id for status in statuses if status.kind == "unknown"]
     if unknown:
-        raise Stop("UnknownRun", f"pool {call.pool.pool!r} knows no run {unknown[0]!r} (any more)")
+        raise Stop("UnknownRun", f"pool {session.pool.pool!r} has no run {unknown[0]!r} (any more)")
 
 
 @command
-def cancel(call: Call, run_ids: RunIds) -> None:
-    """Cancel runs, and show them after it.
+def cancel(session: Session, run_ids: RunIds) -> None:
+    """Cancel runs, then show their status.
 
-    An action that runs is not interrupted.
+    A run that waits (enqueued or scheduled) ends at once. A running action is not interrupted: if
+    it succeeds, the run succeeds; if it fails, the run is canceled. Prints what `workpool status`
+    prints.
+
+    Exit code 1 if the pool does not know one of the runs.
     """
-    ids = arguments.run_ids(run_ids)
-    found = []
+    ids = arguments.read_run_ids(run_ids)
+    statuses = []
     with progress("canceled", len(ids)) as advance:
         for run_id in ids:
-            found.append(call.pool.cancel(run_id))
-            advance(len(found))
-    _show(call, found)
+            statuses.append(session.pool.cancel(run_id))
+            advance(len(statuses))
+    _show(session, statuses)
 
 
 @command
 def cancel_all(
-    call: Call,
-    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask, as a terminal is.")] = False,
-    wait: Annotated[bool, Option("--wait", help="Until all of them have ended.")] = False,
+    session: Session,
+    yes: Annotated[bool, Option("--yes", "-y", help="Skip the confirmation prompt.")] = False,
+    wait: Annotated[bool, Option("--wait", help="Wait until all these runs have ended.")] = False,
 ) -> None:
-    """Cancel every run that is open now.
+    """Cancel all runs of the pool that are open now.
 
-    None that is submitted later, and no action that runs is interrupted.
+    On a terminal it asks for confirmation first. Without --wait it returns while the canceling goes
+    on. Running actions are not interrupted. Runs that are submitted later are not canceled.
     """
-    pending = call.pool.stats()["pending"]
+    pending = session.pool.stats()["pending"]
     if sys.stdin.isatty() and not yes:
-        typer.confirm(f"Cancel the {pending} open runs of pool {call.pool.pool}?", abort=True)
-    call.pool.cancel_all()
+        typer.confirm(f"Cancel the {pending} open runs of pool {session.pool.pool}?", abort=True)
+    session.pool.cancel_all()
     if wait:
         with progress("canceled", pending) as advance:
-            before = _pool(call).get("cancelingBefore", clock.now_ms())
-            while any(it.enqueued_at < before for it in islice(call.pool.runs(fetch=False), 1)):
-                advance(max(0, pending - call.pool.stats()["pending"]))
+            before = _read_pool(session).get("cancelingBefore", clock.now_ms())
+            while any(
+                oldest.enqueued_at < before for oldest in islice(session.pool.runs(fetch=False), 1)
+            ):
+                advance(max(0, pending - session.pool.stats()["pending"]))
                 time.sleep(1)
-    said = "canceled" if wait else "being canceled: workpool tail shows it"
-    call.answer({"canceling": not wait}, f"The open runs of pool {call.pool.pool} are {said}")
+    outcome = "canceled" if wait else "being canceled: workpool tail shows the progress"
+    session.print_answer(
+        {"canceling": not wait}, f"The open runs of pool {session.pool.pool} are {outcome}"
+    )
 
 
 @command
-def stats(call: Call) -> None:
-    """Show the pool's statistics."""
-    shape = call.pool.stats()
-    call.answer(shape, tables.stats(shape))
+def stats(session: Session) -> None:
+    """Show the pool's statistics.
+
+    Prints how many runs have not ended and how old the oldest of them is. Then, for a recent window
+    of time (5 minutes by default): attempts, error rates, and the mean time from submit to end.
+    """
+    shape = session.pool.stats()
+    session.print_answer(shape, tables.stats(shape))
 
 
 @command
 def runs(
-    call: Call,
+    session: Session,
     kind: Annotated[
         str | None,
         Option(
-            help="enqueued, scheduled, running, or parked: ended, its handler kept raising.",
+            help="Only runs of this kind: enqueued, scheduled, running, or parked. Parked runs "
+            "have ended, but their completion handler kept raising.",
             autocompletion=lambda: ["enqueued", "scheduled", "running", "parked"],
         ),
     ] = None,
-    limit: Annotated[int, Option(min=0, help="At most so many; 0 is all.")] = 20,
+    limit: Annotated[int, Option(min=0, help="List at most this many; 0 lists all.")] = 20,
 ) -> None:
-    """List open runs, oldest first, or those of a kind."""
-    found = list(islice(call.pool.runs(kind), limit or None))
-    table = tables.runs(found, clock.now_ms(), expand=call.out.is_terminal)
-    call.answer({"runs": [it.shape() for it in found]}, table if found else "none")
+    """List the pool's open runs, oldest first, or the runs of one kind.
 
-
-@command
-def pools(call: Call) -> None:
-    """List the pools.
-
-    Their limits, whether they are paused, and how many messages were given up.
+    Prints a table, one line per run.
     """
-    found = call.pool.pools()
-    call.answer({"pools": found}, tables.pools(found))
+    statuses = list(islice(session.pool.runs(kind), limit or None))
+    table = tables.runs(statuses, clock.now_ms(), expand=session.out.is_terminal)
+    session.print_answer(
+        {"runs": [status.shape() for status in statuses]}, table if statuses else "no runs"
+    )
 
 
 @command
-def pause(call: Call) -> None:
-    """Start no more actions; those that run go on."""
-    _changed(call, call.pool.pause())
+def pools(session: Session) -> None:
+    """List all pools of the stack.
+
+    Prints for each pool whether it is paused, its maxParallelism, and its number of dead letters
+    (messages that were given up).
+    """
+    shapes = session.pool.pools()
+    session.print_answer({"pools": shapes}, tables.pools(shapes))
 
 
 @command
-def resume(call: Call) -> None:
-    """Start actions again."""
-    _changed(call, call.pool.resume())
+def pause(session: Session) -> None:
+    """Pause the pool: start no more actions.
+
+    Running actions go on. Prints the pool.
+    """
+    _show_pool(session, session.pool.pause())
+
+
+@command
+def resume(session: Session) -> None:
+    """Resume the pool: start actions again.
+
+    Prints the pool.
+    """
+    _show_pool(session, session.pool.resume())
 
 
 @command
 def scale(
-    call: Call, max_parallelism: Annotated[int, Argument(metavar="N", help="1 to 1000.")]
+    session: Session,
+    max_parallelism: Annotated[
+        int, Argument(metavar="N", help="The new maxParallelism: 1 to 1000.")
+    ],
 ) -> None:
-    """Change maxParallelism, until cdk.json's value changes.
+    """Change the pool's maxParallelism, until cdk.json's value changes.
 
-    Nothing that runs is interrupted.
+    Running actions are not interrupted. Prints the pool.
     """
-    _changed(call, call.pool.scale(max_parallelism))
+    _show_pool(session, session.pool.scale(max_parallelism))
 
 
-def _changed(call: Call, pool: dict[str, Any]) -> None:
-    call.answer(pool, tables.pools([pool]))
+def _show_pool(session: Session, pool: dict[str, Any]) -> None:
+    session.print_answer(pool, tables.pools([pool]))
 
 
 @command
 def redrive(
-    call: Call,
+    session: Session,
     run_ids: Annotated[
-        list[str] | None, Argument(metavar="RUN_ID...", help="`-` reads them; none is all.")
+        list[str] | None,
+        Argument(
+            metavar="RUN_ID",
+            help="Run ids; - reads them from standard input. Default: all parked runs.",
+        ),
     ] = None,
 ) -> None:
-    """Call the completion handlers of parked runs again."""
-    ids = arguments.run_ids(run_ids or [])
+    """Call the completion handlers of parked runs again.
+
+    Prints how many handlers are called. Runs that are not parked are skipped.
+    """
+    ids = arguments.read_run_ids(run_ids or [])
     redriven = 0
     with progress("redriven", len(ids) or None) as advance:
         if ids:
             for start in range(0, len(ids), CHUNK):
-                redriven += call.pool.redrive(ids[start : start + CHUNK])
+                redriven += session.pool.redrive(ids[start : start + CHUNK])
                 advance(start + CHUNK)
         else:
-            while more := call.pool.redrive():
+            while more := session.pool.redrive():
                 redriven += more
                 advance(redriven)
-    call.answer({"redriving": redriven}, f"{redriven} handlers are called again")
+    session.print_answer(
+        {"redriving": redriven}, f"{redriven} completion handlers are called again"
+    )
 
 
 @command
 def tail(
-    call: Call,
-    interval: Annotated[float, Option(min=0.2, help="Seconds between two looks.")] = 2,
-    looks: Annotated[int | None, Option(min=1, help="End after so many.")] = None,
+    session: Session,
+    interval: Annotated[float, Option(min=0.2, help="Seconds between two refreshes.")] = 2,
+    looks: Annotated[
+        int | None, Option(min=1, help="End after this many refreshes. Default: Ctrl-C ends it.")
+    ] = None,
     picture: Annotated[
-        Path | None, Option(metavar="FILE", help="Where to save the last look as an SVG.")
+        Path | None, Option(metavar="FILE", help="Save the last refresh as an SVG picture.")
     ] = None,
 ) -> None:
-    """Watch a pool.
+    """Watch the pool: its slots, its oldest open runs, and the runs that have just ended.
 
-    Live on a terminal, a line a look elsewhere, an object a look with --json.
+    Shows a live picture on a terminal. Elsewhere prints one line per refresh, or with --json one
+    JSON object per refresh.
     """
-    its = Tail(call.pool)
-    with its.shown(call.out, as_json=call.as_json) as show:
+    watched = Tail(session.pool)
+    with watched.display(session.out, as_json=session.as_json) as show:
         for number in count(1):
-            show(look := its.look())
+            show(snapshot := watched.take_snapshot())
             if number == looks:
                 break
             time.sleep(interval)
     if picture is not None:
-        its.save(look, picture)
+        watched.save_picture(snapshot, picture)
 
 
-def _pool(call: Call) -> dict[str, Any]:
-    return next(it for it in call.pool.pools() if it["name"] == call.pool.pool)
+def _read_pool(session: Session) -> dict[str, Any]:
+    return next(pool for pool in session.pool.pools() if pool["name"] == session.pool.pool)
 
 
 def main() -> None:
-    """The console script."""
+    """The entry point of the command `workpool`."""
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="workpool", standalone_mode=False)
     except Exception as error:
-        told = failures.told(error)
-        if told is None:
+        explanation = failures.explain(error)
+        if explanation is None:
             raise
-        failures.say(told, as_json="--json" in sys.argv)
-        code = told.exit_code
+        failures.print_error(explanation, as_json="--json" in sys.argv)
+        code = explanation.exit_code
     sys.exit(code if isinstance(code, int) else 0)

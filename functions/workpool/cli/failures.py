@@ -1,4 +1,7 @@
-"""What went wrong, in one line that says what to do; and as what exit code a script learns it."""
+"""What went wrong: one line that says what to do, and an exit code for scripts.
+
+`main` explains every exception of a command with this module and prints the explanation.
+"""
 
 import json
 import sys
@@ -13,20 +16,21 @@ from workpool.errors import Internal, Throttled, WorkpoolError
 FAILED, MISTYPED, NOT_SUCCEEDED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 130
 
 _ADVICE: dict[type[WorkpoolError], str] = {
-    Throttled: "; it was tried four times: wait a little",
-    Internal: "; it was tried four times: is the stack up, and this the right one?",
+    Throttled: "; tried four times: wait a moment, then try again",
+    Internal: "; tried four times: is the stack up, and is this the right stack?",
 }
-_BY_CODE = {
+_AWS_ADVICE = {
     "ParameterNotFound": "no such stack here: give --stack, --profile or --region "
-    "(on the local AWS: . .local/env)",
-    "AccessDeniedException": "these credentials may not find the stack: they need ssm:GetParameter",
+    "(for the local AWS: source .local/env)",
+    "AccessDeniedException": "these credentials have no right to find the stack: they need "
+    "ssm:GetParameter",
     "ExpiredTokenException": "the credentials have expired: log in again",
     "UnrecognizedClientException": "AWS does not know these credentials: check --profile",
 }
 
 
 class Stop(Exception):
-    """A command ends without what was asked for. `code` is its word in JSON."""
+    """Raised by a command to end without success. `code` names the reason in JSON."""
 
     def __init__(self, code: str, message: str, *, exit_code: int = FAILED) -> None:
         super().__init__(message)
@@ -35,58 +39,63 @@ class Stop(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """An error as it is told."""
+class Explanation:
+    """An error as the user sees it."""
 
     code: str
     message: str
     exit_code: int
 
 
-def say(told: Told, *, as_json: bool) -> None:
-    """One line on standard error."""
+def print_error(explanation: Explanation, *, as_json: bool) -> None:
+    """Print one line on standard error."""
     if as_json:
-        line = json.dumps({"error": {"code": told.code, "message": told.message}})
+        error = {"code": explanation.code, "message": explanation.message}
+        line = json.dumps({"error": error})
     else:
-        line = f"workpool: {plain(told.message)}"
+        line = f"workpool: {plain(explanation.message)}"
     print(line, file=sys.stderr, flush=True)
 
 
-def told(error: Exception) -> Told | None:
-    """The error as it is told; None for one that is nobody's but the program's."""
+def explain(error: Exception) -> Explanation | None:
+    """The explanation of an error; None if the error is a bug of this program."""
     if isinstance(error, Stop):
-        return Told(code=error.code, message=str(error), exit_code=error.exit_code)
+        return Explanation(code=error.code, message=str(error), exit_code=error.exit_code)
     if isinstance(error, Mistake):
-        return Told(code="Mistyped", message=str(error), exit_code=MISTYPED)
+        return Explanation(code="Mistyped", message=str(error), exit_code=MISTYPED)
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
-        help_of = context.command_path if context else "workpool"
-        message = f"{error.format_message().rstrip('.')}; see {help_of} --help"
-        return Told(code="Mistyped", message=message, exit_code=MISTYPED)
+        path = context.command_path if context else "workpool"
+        message = f"{error.format_message().rstrip('.')}; see {path} --help"
+        return Explanation(code="Mistyped", message=message, exit_code=MISTYPED)
     if isinstance(error, typer.Abort):
-        return Told(code="Aborted", message="nothing was done", exit_code=FAILED)
+        return Explanation(code="Aborted", message="nothing was done", exit_code=FAILED)
     if isinstance(error, WorkpoolError):
         advice = _ADVICE.get(type(error), "")
-        return Told(code=error.code, message=f"{error}{advice}", exit_code=FAILED)
-    return _of_aws(error)
+        return Explanation(code=error.code, message=f"{error}{advice}", exit_code=FAILED)
+    return _explain_aws(error)
 
 
-def _of_aws(error: Exception) -> Told | None:
-    """What boto3 raises before a request reaches the pool: who am I, where is the stack."""
+def _explain_aws(error: Exception) -> Explanation | None:
+    """The explanation of an error of boto3, raised before a request reaches the API: boto3 has no
+    credentials, or the stack's addresses cannot be found."""
     from botocore import exceptions as aws
 
-    advice = None
+    message = None
     if isinstance(error, aws.ClientError):
         code = error.response["Error"]["Code"]
-        advice = _BY_CODE.get(code, f"AWS refused to say where the stack is ({code})")
+        message = _AWS_ADVICE.get(code, f"AWS refused to say where the stack is ({code})")
     elif isinstance(error, aws.ProfileNotFound):
-        advice = f"{error}: see ~/.aws/config"
+        message = f"{error}: see ~/.aws/config"
     elif isinstance(error, aws.NoRegionError):
-        advice = "no AWS region: give --region, or set AWS_REGION"
+        message = "no AWS region: give --region, or set AWS_REGION"
     elif isinstance(error, aws.NoCredentialsError | aws.PartialCredentialsError):
-        advice = "no AWS credentials: give --profile, or set AWS_PROFILE (local AWS: . .local/env)"
+        message = (
+            "no AWS credentials: give --profile, or set AWS_PROFILE "
+            "(for the local AWS: source .local/env)"
+        )
     elif isinstance(error, aws.BotoCoreError):
-        advice = f"{error}"
-    if advice is None:
+        message = f"{error}"
+    if message is None:
         return None
-    return Told(code=type(error).__name__, message=advice, exit_code=FAILED)
+    return Explanation(code=type(error).__name__, message=message, exit_code=FAILED)

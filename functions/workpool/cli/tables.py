@@ -1,5 +1,8 @@
-"""How runs and pools look on a terminal. What others wrote (names, annotations, errors) is shown
-without its control characters."""
+"""How runs, pools and statistics look on a terminal.
+
+Texts that others wrote (names, annotations, errors) are shown without their control characters, so
+that they cannot steer the terminal.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,24 +27,27 @@ STYLES = {
     "unknown": "dim",
 }
 PIPE_WIDTH = 500
-"""Of a line that goes to a program: nothing is cut or wrapped for it."""
+"""Columns of a line if another program reads the output. Wide, so that lines are not wrapped."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The terminal, or the pipe: there tables are plain columns."""
-    found = Console(stderr=stderr, highlight=False, markup=False)
-    if not found.is_terminal:
-        found.width = PIPE_WIDTH
-    return found
+    """The console of the terminal, or of the pipe, in which tables are plain columns."""
+    result = Console(stderr=stderr, highlight=False, markup=False)
+    if not result.is_terminal:
+        result.width = PIPE_WIDTH
+    return result
 
 
 def plain(text: object) -> str:
-    """The text on one line; what could steer the terminal is a question mark."""
-    return "".join(it if it.isprintable() else " " if it == "\n" else "?" for it in str(text))
+    """The text on one line. A question mark replaces each character that could steer the
+    terminal."""
+    return "".join(
+        char if char.isprintable() else " " if char == "\n" else "?" for char in str(text)
+    )
 
 
 def state(status: RunStatus) -> str:
-    """The kind of a run, or how it ended."""
+    """The kind of an open run, or the result of an ended one."""
     return status.result["type"] if status.result else status.kind
 
 
@@ -51,7 +57,7 @@ def clock_time(ms: int) -> str:
 
 
 def span(ms: float) -> str:
-    """A length of time to the precision that one reads it with."""
+    """A length of time, rounded so that it is quick to read."""
     if ms < 1000:
         return f"{ms:.0f} ms"
     if ms < 60_000:
@@ -65,37 +71,38 @@ def span(ms: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def about(status: RunStatus, now_ms: int) -> RenderableType:
-    """One run, a line for each thing that is known of it."""
+def run_details(status: RunStatus, now_ms: int) -> RenderableType:
+    """All about one run: one line for each field that applies."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim")
     rows.add_column(overflow="fold")
     rows.add_row("run", status.run_id)
     rows.add_row("state", Text(state(status), style=STYLES[state(status)]))
-    for name, text in _facts(status, now_ms):
-        rows.add_row(name, plain(text))
+    for name, value in _details(status, now_ms):
+        rows.add_row(name, plain(value))
     for number, attempt in enumerate(status.attempts or (), 1):
-        rows.add_row(f"attempt {number}", plain(", ".join(f"{k} {v}" for k, v in attempt.items())))
+        text = ", ".join(f"{name} {value}" for name, value in attempt.items())
+        rows.add_row(f"attempt {number}", plain(text))
     return rows
 
 
-def _facts(status: RunStatus, now_ms: int) -> Iterable[tuple[str, object]]:
-    facts: dict[str, object] = {
+def _details(status: RunStatus, now_ms: int) -> Iterable[tuple[str, object]]:
+    details: dict[str, object] = {
         "pool": status.pool,
         "action": status.action,
         "retries": status.retries,
         "annotation": status.annotation,
         "enqueued": status.enqueued_at and _ago(status.enqueued_at, now_ms),
-        "next run": status.next_run and _ahead(status.next_run, now_ms),
+        "next run": status.next_run and _from_now(status.next_run, now_ms),
         "finished": status.finished_at and _ago(status.finished_at, now_ms),
         "value": _json((status.result or {}).get("returnValue")),
         "error": (status.result or {}).get("error"),
         "completion": status.completion,
-        "its error": status.completion_error,
+        "completion error": status.completion_error,
         "args": _json(status.args),
         "context": _json(status.context),
     }
-    return ((name, fact) for name, fact in facts.items() if fact is not None)
+    return ((name, value) for name, value in details.items() if value is not None)
 
 
 def _json(value: object) -> str | None:
@@ -106,28 +113,28 @@ def _ago(ms: int, now_ms: int) -> str:
     return f"{clock_time(ms)}, {span(max(0, now_ms - ms))} ago"
 
 
-def _ahead(ms: int, now_ms: int) -> str:
-    return f"{clock_time(ms)}, {_when(ms, now_ms)}"
+def _from_now(ms: int, now_ms: int) -> str:
+    return f"{clock_time(ms)}, {_time_until(ms, now_ms)}"
 
 
-def _when(ms: int, now_ms: int) -> str:
+def _time_until(ms: int, now_ms: int) -> str:
     return f"in {span(ms - now_ms)}" if ms > now_ms else "due"
 
 
-def runs(them: Iterable[RunStatus], now_ms: int, *, expand: bool = False) -> Table:
-    """Runs as a table, one a line; `age` is how old it is, or was at its end. With `expand` it is
-    as wide as the terminal, and what is told last is cut there."""
+def runs(statuses: Iterable[RunStatus], now_ms: int, *, expand: bool = False) -> Table:
+    """Runs as a table, one per line. `age` is the run's age now, or at its end. With `expand` the
+    table is as wide as the terminal, and the last column is cut there."""
     table = _table("run", "state", "action", "retries", "age")
     table.expand = expand
     table.add_column("about", no_wrap=True, overflow="ellipsis", ratio=1)
-    for it in them:
+    for status in statuses:
         table.add_row(
-            Text(it.run_id),
-            Text(state(it), style=STYLES[state(it)]),
-            Text(plain(it.action or "")),
-            str(it.retries if it.retries is not None else ""),
-            _age(it, now_ms),
-            Text(plain(_about(it, now_ms))),
+            Text(status.run_id),
+            Text(state(status), style=STYLES[state(status)]),
+            Text(plain(status.action or "")),
+            str(status.retries if status.retries is not None else ""),
+            _age(status, now_ms),
+            Text(plain(_summary(status, now_ms))),
         )
     return table
 
@@ -138,72 +145,66 @@ def _age(status: RunStatus, now_ms: int) -> str:
     return span(max(0, (status.finished_at or now_ms) - status.enqueued_at))
 
 
-def _about(status: RunStatus, now_ms: int) -> str:
-    """What one most wants to know of a run, beside its state."""
-    error = (status.result or {}).get("error")
-    told = [
+def _summary(status: RunStatus, now_ms: int) -> str:
+    """What is most important about a run, besides its state."""
+    parts = [
         f"completion {status.completion}: {status.completion_error}"
         if status.completion_error
         else "",
-        error or "",
-        _when(status.next_run, now_ms) if status.next_run else "",
+        (status.result or {}).get("error") or "",
+        _time_until(status.next_run, now_ms) if status.next_run else "",
         status.annotation or "",
     ]
-    return "; ".join(it for it in told if it)
+    return "; ".join(part for part in parts if part)
 
 
-def pools(them: Iterable[Mapping[str, Any]]) -> Table:
-    """Pools as a table, one a line."""
+def pools(shapes: Iterable[Mapping[str, Any]]) -> Table:
+    """Pools as a table, one per line."""
     table = _table("pool", "state", "maxParallelism", "dead letters")
-    for it in them:
-        letters = it["deadLetters"]
+    for pool in shapes:
+        letters = pool["deadLetters"]
         table.add_row(
-            it["name"],
-            pool_state(it),
-            str(it["maxParallelism"]),
+            pool["name"],
+            pool_state(pool),
+            str(pool["maxParallelism"]),
             Text(str(letters), style="bold red" if letters else ""),
         )
     return table
 
 
 def pool_state(pool: Mapping[str, Any]) -> Text:
-    """Whether it runs, and whether cancelAll is at work."""
+    """Whether the pool is paused, and whether cancelAll is at work."""
     text = Text("paused", style="yellow") if pool["paused"] else Text("running", style="green")
     return text.append(", canceling", style="magenta") if "cancelingBefore" in pool else text
 
 
-def stats(them: Mapping[str, Any]) -> Table:
-    """A pool's statistics, one a line."""
+def stats(values: Mapping[str, Any]) -> Table:
+    """A pool's statistics, one per line."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim")
     rows.add_column()
-    for name, text in told_stats(them).items():
-        rows.add_row(name, text)
+    rows.add_row("pending", str(values["pending"]))
+    rows.add_row(
+        "oldest pending", span(values["oldestPending"]) if values["oldestPending"] else "-"
+    )
+    rows.add_row(f"attempts in {span(values['statsWindowMs'])}", str(values["recentExecutions"]))
+    rows.add_row("of them failed", f"{values['recentErrorRate']:.1%}")
+    rows.add_row("runs failed for good", f"{values['recentPermanentFailureRate']:.1%}")
+    rows.add_row("mean time to the end", span(values["recentJobAverageMs"]))
     return rows
 
 
-def told_stats(them: Mapping[str, Any]) -> dict[str, str]:
-    """Statistics in words."""
-    return {
-        "pending": str(them["pending"]),
-        "oldest pending": span(them["oldestPending"]) if them["oldestPending"] else "-",
-        f"attempts in {span(them['statsWindowMs'])}": str(them["recentExecutions"]),
-        "of them failed": f"{them['recentErrorRate']:.1%}",
-        "runs failed for good": f"{them['recentPermanentFailureRate']:.1%}",
-        "mean time to the end": span(them["recentJobAverageMs"]),
-    }
-
-
-def _table(*heads: str) -> Table:
+def _table(*headers: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for head in heads:
-        table.add_column(head, no_wrap=True, overflow="fold")
+    for header in headers:
+        table.add_column(header, no_wrap=True, overflow="fold")
     return table
 
 
 @contextmanager
 def progress(done: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar for what may take long, on a terminal alone, and not on standard output."""
+    """Show a progress bar for work that may take long: on standard error, and only if that is a
+    terminal. `done` is the word for what has been done."""
     terminal = console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(

@@ -1,5 +1,6 @@
-"""A pool in a test: actions and completion handlers run to completion in process, on moto, with a
-clock to move. No emulator, no AWS account; needs pytest and moto.
+"""A pytest plugin for a team's own tests: it runs actions and completion handlers in process.
+
+The test moves the clock. It needs pytest and moto, but no emulator and no AWS account.
 
     # conftest.py
     pytest_plugins = ["workpool.testing"]
@@ -11,9 +12,10 @@ clock to move. No emulator, no AWS account; needs pytest and moto.
         workpool_local.settle()
         assert pool.status(run_id).succeeded
 
-The verbs are the deployed ones, on moto's DynamoDB and S3; SQS, Step Functions and EventBridge are
-in memory, on the test's clock. One thing happens at a time: that no more than maxParallelism run
-at once, that AWS would permit it, and how long an action may take are for `make up` to show.
+The verbs are the same as in a deployment, on moto's DynamoDB and S3. SQS, Step Functions and
+EventBridge are in memory, on the test's clock. Only one thing happens at a time. So these tests
+cannot show that at most maxParallelism actions run in parallel, that AWS permits what an action
+does, or how long an action may take: `make up` can.
 """
 
 import asyncio
@@ -46,28 +48,32 @@ from workpool.testing.stack import BUCKET, DEFAULTS, STACK, environment, forget,
 from workpool.verbs import attempt, cancel, complete, relay, user_code, watchdog
 
 REGION = "us-east-1"
-"""Of a test that sets none."""
+"""The region, unless the test's environment sets AWS_DEFAULT_REGION."""
 
 MARGIN_MS = 10_000
-"""What a consumer has beyond its pool's actionTimeoutSeconds."""
+"""How much longer a consumer function may run than its pool's actionTimeoutSeconds."""
 
 HIDDEN_SECONDS = 30
-"""For so much longer a message is hidden."""
+"""How long a message of a killed attempt stays hidden after its function's deadline."""
 
 HANDLER_MS = 60_000
+"""How long the completion function may run."""
+
 FOR_PYTEST = (
     KeyboardInterrupt,
     pytest.fail.Exception,
     pytest.skip.Exception,
     pytest.exit.Exception,
 )
+"""What user code may raise that is meant for pytest and must end the test."""
 
-MOST_STEPS = 10_000
+MAX_STEPS = 10_000
+"""After this many steps `settle` and `tick` raise: runs that submit runs may never end."""
 
 
 @pytest.fixture
 def workpool_pools() -> dict[str, dict[str, Any]]:
-    """The pools, as in `cdk.json`, whose they are. Override it to test with others."""
+    """The configuration of the pools, from `cdk.json`. Override this fixture to use others."""
     path = lookup.ROOT.parent / "cdk.json"
     configured: dict[str, Any] = json.loads(path.read_text())["context"]["pools"]
     return configured
@@ -77,10 +83,11 @@ def workpool_pools() -> dict[str, dict[str, Any]]:
 def workpool_local(
     tmp_path: Path, workpool_pools: dict[str, dict[str, Any]]
 ) -> Iterator["WorkpoolLocal"]:
-    """The pools of `cdk.json` in this process. Every `IdempotentWorkpool` speaks to them, and every
-    boto3 client to moto, where the tables are that a test makes for its actions."""
+    """The pools of `workpool_pools` in this process. Every `IdempotentWorkpool` uses them. Every
+    boto3 client uses moto, where the test can create tables for its actions."""
+    deployed = {name: DEFAULTS | settings for name, settings in workpool_pools.items()}
     pools_file = tmp_path / "pools.json"
-    pools_file.write_text(json.dumps({it: DEFAULTS | own for it, own in workpool_pools.items()}))
+    pools_file.write_text(json.dumps(deployed))
     with pytest.MonkeyPatch.context() as patched, mock_aws():
         patched.delenv("AWS_PROFILE", raising=False)
         for name, value in environment(os.environ.get("AWS_DEFAULT_REGION", REGION)).items():
@@ -89,24 +96,28 @@ def workpool_local(
         forget(STACK)
         dynamodb, bucket = boto3.client("dynamodb"), boto3.resource("s3").Bucket(BUCKET)
         region = dynamodb.meta.region_name
-        where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        bucket.create(**({} if region == REGION else where))
-        made = [
-            dynamodb.create_table(**it)["TableDescription"]["TableName"]
-            for it in tables(runs=f"{STACK}-runs", stats=f"{STACK}-stats")
+        location: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        bucket.create(**({} if region == REGION else location))
+        table_names = [
+            dynamodb.create_table(**table)["TableDescription"]["TableName"]
+            for table in tables(runs=f"{STACK}-runs", stats=f"{STACK}-stats")
         ]
-        environments = {it: own.get("environment", {}) for it, own in workpool_pools.items()}
+        environments = {
+            name: settings.get("environment", {}) for name, settings in workpool_pools.items()
+        }
         yield WorkpoolLocal(patched, environments)
-        for table in made:  # moto forgets nothing while a test has it mocked, too.
-            dynamodb.delete_table(TableName=table)
+        # If the test itself uses `mock_aws`, moto keeps tables and bucket: delete them.
+        for name in table_names:
+            dynamodb.delete_table(TableName=name)
         bucket.objects.delete()
         bucket.delete()
     forget(STACK)
 
 
 class WorkpoolLocal:
-    """The pools of a test, and their clock. Nothing happens by itself: `settle` and `tick` let it,
-    and so does a client's `wait`. While an action runs the clock stands still."""
+    """The pools of a test, and their clock. Nothing happens by itself: things happen only while
+    `settle`, `tick` or a client's `wait` moves the clock. While an action runs, the clock does not
+    move."""
 
     def __init__(
         self, patched: pytest.MonkeyPatch, environments: dict[str, dict[str, str]]
@@ -117,14 +128,14 @@ class WorkpoolLocal:
         self._agenda = Agenda()
         self._numbers = count(1)
         self._uncounted: list[Change] = []
-        self._plain_error_text = user_code.error_text
-        self._killed = 0
+        self._original_error_text = user_code.error_text
+        self._attempts_to_kill = 0
         self._raised: BaseException | None = None
-        self._functions = Functions(self._cancel_all)
+        self._functions = Functions(self._schedule_cancel_all)
         in_memory = {
-            "sqs": Queues(self._deliver),
-            "stepfunctions": Retriers(self._agenda, self._deliver),
-            "events": Bus(lambda key: self._soon(partial(self._complete, key))),
+            "sqs": Queues(self._schedule_attempt),
+            "stepfunctions": Retriers(self._agenda, self._schedule_attempt),
+            "events": Bus(lambda key: self._schedule(partial(self._complete, key))),
             "lambda": self._functions,
         }
         on_moto = cache(boto3.client)
@@ -132,7 +143,7 @@ class WorkpoolLocal:
         def client_of(service: str) -> Any:
             return in_memory.get(service) or on_moto(service)
 
-        for place, name, value in (
+        for module, name, replacement in (
             (clients, "client", client_of),
             (clients, "lambda_without_retries", lambda _: client_of("lambda")),
             (clock, "now_ms", lambda: self.now_ms),
@@ -142,117 +153,122 @@ class WorkpoolLocal:
             (user_code, "error_text", self._error_text),
             (client, "transport", lambda _: Transport(self)),
         ):
-            patched.setattr(place, name, value)
+            patched.setattr(module, name, replacement)
 
     def settle(self) -> None:
-        """Let all happen that is to come, however late: the clock moves on from one thing to the
-        next, until nothing is left. What is later than a pool's retention has earlier runs
-        forgotten. Raises RuntimeError if it goes on and on, as actions do that submit themselves:
-        those want `tick`."""
-        self._go_on(None)
+        """Let everything happen that is still to happen, however late. The clock moves from one
+        thing to the next until nothing is left; runs whose retention ends meanwhile are forgotten.
+        Raises RuntimeError if there is no end, as with actions that submit themselves again: use
+        `tick` for those."""
+        self._advance(None)
 
     def tick(self, seconds: float) -> None:
-        """Let so much time pass, and what falls into it happen. Raises as `settle`."""
+        """Let this much time pass, with everything that happens in it. Raises what `settle`
+        raises."""
         until = self.now_ms + round(seconds * 1000)
-        self._go_on(until)
+        self._advance(until)
         self.now_ms = max(self.now_ms, until)
 
     def kill(self, attempts: int = 1) -> None:
-        """Kill the processes of the next attempts when their action is done and nothing is
-        written yet: the action will be called again, with the same idempotency key."""
-        self._killed += attempts
+        """Kill the process of each of the next attempts after its action has run and before its
+        outcome is written. The action will be called again, with the same idempotency key."""
+        self._attempts_to_kill += attempts
 
     def function(self, name: str, answer: Callable[[dict[str, Any]], Any]) -> None:
-        """What `lambda:<name>` answers; what it raises is the function's error."""
+        """Say what `lambda:<name>` does: `answer` gets the event and returns the function's answer.
+        What `answer` raises becomes the function's error."""
         self._functions.answers[name] = answer
 
-    # What happens
+    # Time and what happens in it
 
-    def _go_on(self, until: int | None) -> None:
-        for _ in range(MOST_STEPS):
-            self._relay()
+    def _advance(self, until: int | None) -> None:
+        for _ in range(MAX_STEPS):
+            self._relay_changes()
             at_ms = self._agenda.next_at()
             if at_ms is None or (until is not None and at_ms > until):
-                self._count()
+                self._count_changes()
                 return
-            at_ms, do = self._agenda.pop()
+            at_ms, task = self._agenda.pop()
             self.now_ms = max(self.now_ms, at_ms)
-            _apart(do)
+            _call_outside_event_loop(task)
             if self._raised is not None:
                 raised, self._raised = self._raised, None
                 raise raised
-        raise RuntimeError(f"after {MOST_STEPS} steps there is still something to do")
+        raise RuntimeError(f"after {MAX_STEPS} steps there is still something to do")
 
-    def _soon(self, do: Callable[[], Any], seconds: float = 0) -> None:
-        self._agenda.at(self.now_ms + round(seconds * 1000), do)
+    def _schedule(self, task: Callable[[], Any], seconds: float = 0) -> None:
+        self._agenda.add(self.now_ms + round(seconds * 1000), task)
 
-    def _relay(self) -> None:
-        """What the runs table's stream holds. Not by its API: moto undoes a refused transaction by
-        putting back another table, with another stream."""
+    def _relay_changes(self) -> None:
+        """Relay what is in the runs table's stream. Reads it from moto's memory, not by the API:
+        when moto undoes a refused transaction, it replaces the table by a copy, whose stream is
+        another."""
         region = dynamodb_backends[DEFAULT_ACCOUNT_ID][os.environ["AWS_DEFAULT_REGION"]]
         shard = region.tables[f"{STACK}-runs"].stream_shard
         assert shard is not None
-        records, shard.items = [it.to_json()["dynamodb"] for it in shard.items], []
+        records, shard.items = [item.to_json()["dynamodb"] for item in shard.items], []
         changes = [
             Change(
-                old=_run(it.get("OldImage")),
-                new=_run(it.get("NewImage")),
+                old=_run(record.get("OldImage")),
+                new=_run(record.get("NewImage")),
                 sequence=str(next(self._numbers)),
                 at_ms=self.now_ms,
             )
-            for it in records
+            for record in records
         ]
         if changes:
             relay.relay(changes)
             self._uncounted += changes
 
-    def _count(self) -> None:
+    def _count_changes(self) -> None:
         while self._uncounted:
-            some = self._uncounted[: counters.MAX_CHANGES]
-            counters.count(some)
-            del self._uncounted[: len(some)]
+            batch = self._uncounted[: counters.MAX_CHANGES]
+            counters.count(batch)
+            del self._uncounted[: len(batch)]
 
-    def _cancel_all(self, pool: str) -> None:
-        self._soon(lambda: cancel.walk_cancel(pools.pool(pool), in_time=lambda: True))
+    def _schedule_cancel_all(self, pool: str) -> None:
+        self._schedule(lambda: cancel.carry_out_cancel_all(pools.pool(pool), in_time=lambda: True))
 
     def _guard(self, work: Callable[[], Any], **_: Any) -> Any:
-        """In place of the watchdog, which would end the test's process: nothing takes time here."""
+        """Replaces the watchdog, which would end the test's process. Here no action is too slow,
+        since the clock does not move while it runs."""
         outcome = work()
-        if self._killed:
-            self._killed -= 1
+        if self._attempts_to_kill:
+            self._attempts_to_kill -= 1
             raise _Killed
         return outcome
 
     def _error_text(self, error: BaseException) -> str:
-        """What user code raises is its failure; what is meant for pytest goes to the test, too."""
+        """Every error of user code fails the attempt. An error that is meant for pytest also ends
+        the test: remember it, and `_advance` raises it."""
         if isinstance(error, FOR_PYTEST):
             self._raised = error
-        return self._plain_error_text(error)
+        return self._original_error_text(error)
 
-    def _deliver(self, body: str) -> None:
-        self._soon(partial(self._attempt, message.parse(body)))
+    def _schedule_attempt(self, body: str) -> None:
+        self._schedule(partial(self._attempt, message.parse(body)))
 
-    def _attempt(self, its: message.Message) -> None:
-        pool = pools.pool(its.run.partition("#")[0])
-        ends_ms = self.now_ms + pool.action_timeout_ms + MARGIN_MS
+    def _attempt(self, received: message.Message) -> None:
+        pool = pools.pool(received.run.partition("#")[0])
+        deadline_ms = self.now_ms + pool.action_timeout_ms + MARGIN_MS
         try:
             with patch.dict(os.environ, self._environments[pool.name]):
-                again = attempt.attempt(its, remaining_ms=lambda: ends_ms - self.now_ms)
+                seconds = attempt.attempt(received, remaining_ms=lambda: deadline_ms - self.now_ms)
         except _Killed:
-            again = (ends_ms - self.now_ms) / 1000 + HIDDEN_SECONDS
-        if again is not None:
-            self._soon(partial(self._attempt, its), again)
+            seconds = (deadline_ms - self.now_ms) / 1000 + HIDDEN_SECONDS
+        if seconds is not None:
+            self._schedule(partial(self._attempt, received), seconds)
 
     def _complete(self, key: str) -> None:
-        ends_ms = self.now_ms + HANDLER_MS
-        again = complete.complete(key, remaining_ms=lambda: ends_ms - self.now_ms)
-        if again is not None:
-            self._soon(partial(self._complete, key), again)
+        deadline_ms = self.now_ms + HANDLER_MS
+        seconds = complete.complete(key, remaining_ms=lambda: deadline_ms - self.now_ms)
+        if seconds is not None:
+            self._schedule(partial(self._complete, key), seconds)
 
 
 class Transport(InProcess):
-    """How a client reaches the test's pools. Each submit has a millisecond of its own, as it takes
-    one elsewhere."""
+    """How a client reaches the test's pools. Each submit takes a millisecond, so that runs have an
+    order in time."""
 
     def __init__(self, local: WorkpoolLocal) -> None:
         self._local = local
@@ -271,29 +287,31 @@ class Transport(InProcess):
 
     def change(self, pool: str, body: dict[str, Any]) -> Any:
         raise NotImplementedError(
-            "workpool_local neither pauses nor scales a pool, since one thing happens at a time: "
-            "`make up` does"
+            "workpool_local cannot pause or scale a pool, since only one thing happens at a time: "
+            "use `make up` for that"
         )
 
     def fetch(self, url: str) -> Any:
-        """A large return value, read from moto's bucket: moto serves no URL of it."""
+        """Read a large return value from moto's bucket, since moto answers only boto3, not the
+        client's own requests."""
         name = unquote(urlsplit(url).path).removeprefix(f"/{BUCKET}").lstrip("/")
         return json.loads(payloads.read(Payload(at=name)) or "null")
 
 
-def _apart(do: Callable[[], Any]) -> None:
-    """Do it where no event loop runs: an action may be `async`, and so may the test."""
+def _call_outside_event_loop(task: Callable[[], Any]) -> None:
+    """Call the task where no event loop runs. An `async` action needs a loop of its own, and an
+    `async` test already runs in one."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        do()
+        task()
     else:
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(do).result()
+            thread.submit(task).result()
 
 
 class _Killed(BaseException):
-    """The process of an attempt ended here."""
+    """Stands for the end of the process of an attempt."""
 
 
 def _run(image: Item | None) -> Run | None:

@@ -1,6 +1,7 @@
 """SQS, Step Functions, EventBridge and Lambda in memory, as far as the pools use them in a test.
 
-What is to happen waits on an agenda, on the test's clock. Nothing here decides about a run.
+Things that are to happen later wait on an agenda, on the test's clock. Nothing here decides about a
+run.
 """
 
 import heapq
@@ -17,35 +18,39 @@ from workpool.testing.stack import STACK
 
 
 class Agenda:
-    """What is to happen, and when; at the same time in the order in which it was noted."""
+    """Tasks and the times at which they are to happen. Tasks of the same time happen in the order
+    in which they were added."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int]] = []
-        self._things: dict[int, Callable[[], Any]] = {}
+        """Time and number of each task, and of tasks that were dropped."""
+        self._tasks: dict[int, Callable[[], Any]] = {}
         self._numbers = count(1)
 
-    def at(self, at_ms: int, do: Callable[[], Any]) -> int:
-        """Note it. Answers the number by which it may be dropped."""
+    def add(self, at_ms: int, task: Callable[[], Any]) -> int:
+        """Add a task. Returns its number, for `drop`."""
         number = next(self._numbers)
-        self._things[number] = do
+        self._tasks[number] = task
         heapq.heappush(self._heap, (at_ms, number))
         return number
 
     def drop(self, number: int | None) -> None:
-        self._things.pop(number or 0, None)
+        self._tasks.pop(number or 0, None)
 
     def next_at(self) -> int | None:
-        while self._heap and self._heap[0][1] not in self._things:
+        """The time of the next task; None if there is none."""
+        while self._heap and self._heap[0][1] not in self._tasks:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def pop(self) -> tuple[int, Callable[[], Any]]:
+        """Take the task whose time `next_at` returned."""
         at_ms, number = heapq.heappop(self._heap)
-        return at_ms, self._things.pop(number)
+        return at_ms, self._tasks.pop(number)
 
 
 class Queues:
-    """SQS, as far as the pool sends to it: first messages."""
+    """SQS: takes the first message of each run, which the relay sends."""
 
     def __init__(self, deliver: Callable[[str], None]) -> None:
         self._deliver = deliver
@@ -60,13 +65,14 @@ class Queues:
 
 
 class Retriers:
-    """Step Functions, running each pool's Retrier: wait for a due, send an attempt with a token,
-    and go by its answer."""
+    """Step Functions, running the Retrier of each pool: an execution waits until its run is due,
+    sends a message with a token, and does what the answer to the token says."""
 
     def __init__(self, agenda: Agenda, deliver: Callable[[str], None]) -> None:
         self._agenda, self._deliver = agenda, deliver
         self._open: dict[str, int | None] = {}
-        """By the execution's name: what it waits for on the agenda; None: for its token."""
+        """By the name of an open execution: the number of its task on the agenda, or None while the
+        execution waits for the answer to its token."""
         self._runs: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
         self._numbers = count(1)
@@ -74,9 +80,9 @@ class Retriers:
     def start_execution(self, *, name: str, input: str, **_: Any) -> dict[str, Any]:
         if name in self._runs:
             raise _refusal("ExecutionAlreadyExists", "StartExecution")
-        given = json.loads(input)
-        self._runs[name] = given["run"]
-        self._backoff(name, given["retry"]["Cause"])
+        parameters = json.loads(input)
+        self._runs[name] = parameters["run"]
+        self._wait_until_due(name, parameters["retry"]["Cause"])
         return {}
 
     def stop_execution(self, *, executionArn: str) -> dict[str, Any]:
@@ -84,46 +90,47 @@ class Retriers:
         return {}
 
     def send_task_success(self, *, taskToken: str, output: str) -> dict[str, Any]:
-        del self._open[self._answered(taskToken)]
+        del self._open[self._take_token(taskToken)]
         return {}
 
     def send_task_failure(self, *, taskToken: str, error: str, cause: str) -> dict[str, Any]:
-        self._backoff(self._answered(taskToken), cause)
+        self._wait_until_due(self._take_token(taskToken), cause)
         return {}
 
-    def _answered(self, token: str) -> str:
+    def _take_token(self, token: str) -> str:
+        """The name of the execution that waits for the token. A token can be answered once."""
         name = self._tokens.pop(token, "")
         if name not in self._open:
             raise _refusal("TaskTimedOut", "SendTask")
         return name
 
-    def _backoff(self, name: str, due: str) -> None:
+    def _wait_until_due(self, name: str, due: str) -> None:
         due_ms = clock.from_timestamp(due)
-        self._open[name] = self._agenda.at(due_ms, lambda: self._attempt(name, due_ms))
+        self._open[name] = self._agenda.add(due_ms, lambda: self._send(name, due_ms))
 
-    def _attempt(self, name: str, due_ms: int) -> None:
+    def _send(self, name: str, due_ms: int) -> None:
         token = f"token-{next(self._numbers)}"
         self._tokens[token], self._open[name] = name, None
-        its = message.Message(run=self._runs[name], due=due_ms, token=token, execution=name)
-        self._deliver(its.body())
+        sent = message.Message(run=self._runs[name], due=due_ms, token=token, execution=name)
+        self._deliver(sent.body())
 
 
 class Bus:
-    """EventBridge, with the rule of completions."""
+    """EventBridge, with the rule that sends the ends of runs to the completion queue."""
 
-    def __init__(self, announced: Callable[[str], None]) -> None:
-        self._announced = announced
+    def __init__(self, complete: Callable[[str], None]) -> None:
+        self._complete = complete
 
     def put_events(self, *, Entries: list[Any]) -> dict[str, Any]:
         for entry in Entries:
             detail = json.loads(entry["Detail"])
             if "onComplete" in detail:
-                self._announced(detail["run"])
+                self._complete(detail["run"])
         return {"Entries": [{} for _ in Entries]}
 
 
 class Functions:
-    """Lambda: the functions that a test gave answers to, and the sweeper, for cancelAll."""
+    """Lambda: the functions that the test has given answers for, and the sweeper for cancelAll."""
 
     def __init__(self, cancel_all: Callable[[str], None]) -> None:
         self.answers: dict[str, Callable[[dict[str, Any]], Any]] = {}
@@ -135,12 +142,12 @@ class Functions:
         return {"FunctionName": FunctionName, "Timeout": 0}
 
     def invoke(self, *, FunctionName: str, Payload: str, **_: Any) -> dict[str, Any]:
-        given = json.loads(Payload)
+        event = json.loads(Payload)
         if FunctionName == f"{STACK}-sweeper":
-            self._cancel_all(given["cancel"])
+            self._cancel_all(event["cancel"])
             return {}
         try:
-            text = json.dumps(self.answers[FunctionName](given))
+            text = json.dumps(self.answers[FunctionName](event))
         except Exception as error:
             shape = {"errorMessage": str(error), "errorType": type(error).__name__}
             return {"FunctionError": "Unhandled", "Payload": _payload(json.dumps(shape))}

@@ -1,4 +1,4 @@
-"""The stack that a test's pools stand for: its names, its tables, its environment."""
+"""The stack that the pools of a test belong to: its names, its tables, its environment."""
 
 import logging
 from typing import Any
@@ -22,12 +22,12 @@ DEFAULTS: dict[str, Any] = {
     "retentionSeconds": 86_400,
     "lambdaActions": [],
 }
-"""Of a pool's settings, as `cdk.json` has them."""
+"""A pool's settings where the configuration has none, under the names of `cdk.json`."""
 
 
 def tables(*, runs: str, stats: str) -> list[dict[str, Any]]:
-    """What `create_table` needs for the two tables of a stack."""
-    pay = {"BillingMode": "PAY_PER_REQUEST"}
+    """The parameters of `create_table` for the two tables of a stack."""
+    billing = {"BillingMode": "PAY_PER_REQUEST"}
     return [
         {
             "TableName": runs,
@@ -50,7 +50,7 @@ def tables(*, runs: str, stats: str) -> list[dict[str, Any]]:
                 "StreamEnabled": True,
                 "StreamViewType": "NEW_AND_OLD_IMAGES",
             },
-            **pay,
+            **billing,
         },
         {
             "TableName": stats,
@@ -61,13 +61,13 @@ def tables(*, runs: str, stats: str) -> list[dict[str, Any]]:
             "AttributeDefinitions": [
                 {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")
             ],
-            **pay,
+            **billing,
         },
     ]
 
 
 def forget(stack: str) -> None:
-    """Forget what this process knows of a deployment: its environment, its names, its loggers."""
+    """Forget what this process has cached of a deployment: its environment, names and loggers."""
     for cached in (
         environment_of_process,
         pools.pools,
@@ -79,12 +79,12 @@ def forget(stack: str) -> None:
     ):
         cached.cache_clear()
     for name in (stack, f"{stack}-user", f"{stack}-stats"):
-        # Powertools keeps a logger's first handler and its standard output.
+        # A logger that Powertools has made keeps its first handler, and so its standard output.
         logging.Logger.manager.loggerDict.pop(name, None)
 
 
 def environment(region: str) -> dict[str, str]:
-    """What a function of the stack finds in its environment, and a region's credentials."""
+    """The environment of a function of the stack, with credentials and the region."""
     queues = f"https://sqs.{region}.amazonaws.com/{DEFAULT_ACCOUNT_ID}"
     return {
         "AWS_ACCESS_KEY_ID": "testing",

@@ -1,7 +1,8 @@
 """One attempt of a run: judge the message, claim the run, call the action, write the outcome.
 
-Called by the consumer for each message, in the pool's slot that the message took. It must not
-return while the action still runs: a second one would start in the same slot.
+The consumer calls this for each message. The message holds one of the pool's slots until `attempt`
+returns. So `attempt` must not return while the action still runs: the next message would start a
+second action in the same slot.
 """
 
 import json
@@ -30,21 +31,23 @@ from workpool.verbs import user_code, watchdog
 LOST = "worker lost: it crashed, ran out of memory or was ended at its deadline"
 
 MARGIN_MS = 5_000
-"""Kept of the function's time for writing a failed attempt before the deadline."""
+"""The last part of the function's time. No action runs in it: it is kept for writing a failed
+attempt before the deadline."""
 
 
 def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | None:
-    """Do what the message may do. Answers None: acknowledge it; else the seconds after which it
-    should come back.
+    """Judge a message and act on the verdict. Returns None to acknowledge the message, else the
+    seconds after which the message must come back.
 
-    `remaining_ms` is the time until the function's deadline, which is also the claim's lease.
+    `remaining_ms` returns the time until the function's deadline. The claim's lease ends then, too.
     """
     run = store.read(message.run)
     while True:
         now = clock.now_ms()
         verdict = judge(run, message, now)
         if verdict is Verdict.BACK:
-            return _back_in(run, now)
+            logs.log("message-back", run)
+            return _seconds_until_next_look(run, now)
         try:
             if run is None or verdict in (Verdict.ENDED, Verdict.AGAIN, Verdict.STALE):
                 retrier.answer_dropped(run, message, verdict)
@@ -56,24 +59,23 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
                 lease = clock.now_ms() + remaining_ms()
                 claimed = store.claim(run, claim=uuid4().hex, lease=lease)
                 _perform(claimed, args, message, remaining_ms)
-        except PayloadUnavailable as error:  # Nothing is claimed yet: it costs no attempt.
+        except PayloadUnavailable as error:  # Nothing is claimed yet, so this costs no attempt.
             logs.log("arguments-unread", run, error=str(error))
             return payloads.RETRY_SECONDS
-        except store.Refused as refused:  # It moved on meanwhile: judge again.
+        except store.Refused as refused:  # The run has changed since it was read: judge again.
             run = refused.run
         else:
             return None
 
 
-def _back_in(run: Run | None, now_ms: int) -> float:
-    """Seconds after which to look again at a run that is being worked on, or is not yet due."""
-    logs.log("message-back", run)
+def _seconds_until_next_look(run: Run | None, now_ms: int) -> float:
+    """Seconds until the lease of the run's worker is over, or until the run is due; at least 1."""
     until = 0 if run is None else run.lease or run.due
     return max(1, (until - now_ms) / 1000)
 
 
 def _read_args(run: Run) -> str | PayloadLost:
-    """The arguments as JSON. Raises PayloadUnavailable for what may pass."""
+    """Read the arguments as JSON. Raises PayloadUnavailable if they may be readable later."""
     try:
         return payloads.read(run.args) or "{}"
     except PayloadLost as lost:
@@ -90,7 +92,7 @@ def _perform(
     limit_ms = max(0, min(pool_limit_ms, remaining_ms() - MARGIN_MS))
     deadline = clock.now_ms() + limit_ms
 
-    def act() -> Outcome:
+    def run_action() -> Outcome:
         if isinstance(args, PayloadLost):
             outcome: Outcome = Failure(f"the arguments are lost: {args}", retryable=False)
         elif lambda_actions.is_lambda_action(run.action):
@@ -98,30 +100,32 @@ def _perform(
                 run, args, limit_ms=limit_ms, pool_limit_ms=pool_limit_ms
             )
         else:
-            outcome = _call(run, args, lambda: max(0, deadline - clock.now_ms()))
+            outcome = _call_action(run, args, lambda: max(0, deadline - clock.now_ms()))
         return _store_value(run, outcome)
 
-    def overrun() -> None:
+    def write_overrun() -> None:
         error = f"the action ran longer than its {limit_ms / 1000:g} s and was ended"
         _settle(run, Failure(error), message)
 
-    _settle(run, watchdog.guard(act, limit_ms=limit_ms, overrun=overrun), message)
+    outcome = watchdog.guard(run_action, limit_ms=limit_ms, on_overrun=write_overrun)
+    _settle(run, outcome, message)
 
 
-def _call(run: Run, args: str, remaining_ms: Callable[[], int]) -> Outcome:
-    """The action's outcome; nothing that it raises or returns gets past this."""
+def _call_action(run: Run, args: str, remaining_ms: Callable[[], int]) -> Outcome:
+    """Call the action. Raises nothing: whatever the action raises becomes a Failure."""
     context = ActionContext(**user_code.context_fields(run), remaining_ms=remaining_ms)
     try:
         value = user_code.call(run.action, "action", context, json.loads(args))
     except NonRetryableError as error:
         return Failure(user_code.error_text(error), retryable=False)
-    except BaseException as error:  # SystemExit too: an action must not end the consumer.
+    except BaseException as error:  # SystemExit, too: an action must not end the consumer.
         context.logger.warning("the action raised", exc_info=True)
         return Failure(user_code.error_text(error))
-    return _success(value)
+    return _outcome_of(value)
 
 
-def _success(value: Any) -> Outcome:
+def _outcome_of(value: Any) -> Outcome:
+    """The value that an action returned, as JSON; a Failure if JSON cannot hold it."""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         text.encode()
@@ -131,7 +135,7 @@ def _success(value: Any) -> Outcome:
 
 
 def _store_value(run: Run, outcome: Outcome) -> Outcome:
-    """The outcome, with its value stored where its size belongs: in the item or in an object."""
+    """Store a successful outcome's value in an object if it is too large for the item."""
     if isinstance(outcome, Failure):
         return outcome
     size = len((outcome.return_value.text or "").encode())
@@ -147,34 +151,37 @@ def _store_value(run: Run, outcome: Outcome) -> Outcome:
 
 
 def _settle(run: Run, outcome: Outcome, message: Message) -> None:
-    """Write an attempt's outcome and answer the execution that sent it. Raises Refused when the
-    attempt is no longer this claim's."""
+    """Write the outcome of an attempt, then answer the Retrier execution that sent the message.
+    Raises Refused if this claim no longer holds the run."""
     claim = run.claim
     while True:
         now = clock.now_ms()
-        to = decide(run, outcome, policy=pools.policy(run), now_ms=now, u=random.uniform(0.5, 1.5))
+        decision = decide(
+            run, outcome, policy=pools.policy(run), now_ms=now, u=random.uniform(0.5, 1.5)
+        )
         attempts = recent_attempts(run, outcome, now_ms=now)
         try:
-            if isinstance(to, Reschedule):
-                settled = store.reschedule(run, to, execution=message.execution, attempts=attempts)
+            if isinstance(decision, Reschedule):
+                settled = store.reschedule(
+                    run, decision, execution=message.execution, attempts=attempts
+                )
             else:
-                expires_at = pools.expiry(run.pool, now)
                 settled = store.finish(
                     run,
-                    to,
+                    decision,
                     finished_at=now,
-                    expires_at=expires_at,
+                    expires_at=pools.expiry(run.pool, now),
                     execution=message.execution,
                     attempts=attempts,
                 )
             break
         except store.Refused as refused:
-            standing = refused.run
-            if standing is None or standing.kind != "running" or standing.claim != claim:
+            stored = refused.run
+            if stored is None or stored.kind != "running" or stored.claim != claim:
                 raise
-            run = standing  # Still this claim's: somebody asked to cancel. Decide again.
-    if isinstance(to, Reschedule):
-        logs.job_retry(settled, to)
+            run = stored  # The claim still holds, but somebody asked to cancel: decide again.
+    if isinstance(decision, Reschedule):
+        logs.job_retry(settled, decision)
         if message.token is not None:
             retrier.answer_retry(message.token, settled.due)
     else:

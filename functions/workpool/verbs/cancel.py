@@ -1,6 +1,8 @@
-"""Cancel a run, or all open runs of a pool. What has not started ends at once; what runs is asked,
-and is not interrupted: its success stands, its failure becomes a cancel. The relay and the
-completion do the rest.
+"""Cancel a run, or all open runs of a pool.
+
+A run that waits ends at once. A running action is not interrupted: the item only notes the
+request. Then a success still counts, and a failure becomes a cancel. No completion handler is
+called here: the relay announces each ended run, and `complete` follows.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,28 +14,35 @@ from workpool.aws.clients import library_errors
 from workpool.core import clock
 from workpool.core.run import Run
 from workpool.errors import UnknownShape
-from workpool.verbs.status import find, shown
+from workpool.verbs.status import describe, find
 
-CANCELS_AT_ONCE = 8
+PARALLEL = 8
+"""How many runs cancelAll cancels in parallel."""
+
 CANCEL_PAGE = 100
-INDEX_FOLLOWS_MS = 60_000
-"""Long enough for the index to show every run that was created before."""
+"""How many runs cancelAll reads from the index of open runs in one request."""
+
+INDEX_DELAY_MS = 60_000
+"""The index of open runs follows the table with a delay. After this time it shows every run that
+was created before the call of cancelAll."""
 
 
 @library_errors()
 def cancel(pool: str, run_id: str) -> dict[str, Any]:
-    """Cancel, and answer the status after it. An ended or unknown run stays as it is. Raises
+    """Cancel a run. Returns its status after that. An ended or unknown run stays as it is. Raises
     UnknownPool."""
     run = find(pool, run_id)
     while run is not None and not run.ended and not run.cancel_requested:
         try:
-            run = _cancel(run)
-        except store.Refused as refused:  # It moved on meanwhile: look again.
+            run = _cancel_once(run)
+        except store.Refused as refused:  # The run has changed since it was read: look again.
             run = refused.run
-    return shown(run, run_id)
+    return describe(run, run_id)
 
 
-def _cancel(run: Run) -> Run:
+def _cancel_once(run: Run) -> Run:
+    """End a run that waits, or note the request on a running one. Raises Refused if the run has
+    changed since it was read."""
     if run.kind == "running":
         return store.ask_to_cancel(run)
     now = clock.now_ms()
@@ -44,45 +53,51 @@ def _cancel(run: Run) -> Run:
 
 @library_errors()
 def cancel_all(pool_name: str) -> dict[str, Any]:
-    """Cancel every open run created before now. The time stands in the pool's row until the walk
-    is through, so that an interruption costs nothing; the walk is begun at once. Raises
-    UnknownPool."""
+    """Start to cancel every open run that was created before now. Raises UnknownPool.
+
+    The pool's row keeps the time of the call until all runs are canceled, so an interrupted walk is
+    repeated. The sweeper function starts the walk immediately.
+    """
     pool = pools.pool(pool_name)
     overrides.update(pool.name, cancel_before=clock.now_ms())
     sweeper.start_cancel_all(pool.name)
     return {"canceling": True}
 
 
-def _cancel_each(pool: str, run_ids: Sequence[str]) -> None:
-    with ThreadPoolExecutor(CANCELS_AT_ONCE) as together:
-        list(together.map(lambda run_id: _cancel_readable(pool, run_id), run_ids))
+def carry_out_cancel_all(pool: pools.Pool, *, in_time: Callable[[], bool]) -> int | None:
+    """Walk over the open runs of the pool and cancel those that cancelAll was asked to cancel.
+    Returns how many; None if nobody has called cancelAll.
 
-
-def _cancel_readable(pool: str, run_id: str) -> None:
-    try:
-        cancel(pool, run_id)
-    except UnknownShape as error:  # Kept for the version that reads it; it holds up no other run.
-        logs.log("item-unreadable", error=str(error))
-
-
-def walk_cancel(pool: pools.Pool, *, in_time: Callable[[], bool]) -> int | None:
-    """Cancel what cancelAll asked for. Answers how many; None if nothing was asked. Begins anew
-    each time: what it canceled before leaves the index, or is passed by. A walk that began soon
-    after the call is not the last: the index follows the table a little later."""
+    Each walk starts at the oldest run: runs that an earlier walk canceled have left the index, or
+    are skipped. The request is forgotten only after a complete walk that started INDEX_DELAY_MS or
+    more after the call.
+    """
     before = overrides.read(pool.name).cancel_before
     if before is None:
         return None
-    last = clock.now_ms() >= before + INDEX_FOLLOWS_MS
+    is_last_walk = clock.now_ms() >= before + INDEX_DELAY_MS
     count, after = 0, (0, "")
     while in_time():
         page = open_runs.list_open_keys(pool.name, after=after, limit=CANCEL_PAGE)
-        todo = [run_id for at, run_id in page if at < before]
-        _cancel_each(pool.name, todo)
-        count += len(todo)
-        if len(todo) < CANCEL_PAGE:
-            if last:
+        run_ids = [run_id for enqueued_at, run_id in page if enqueued_at < before]
+        _cancel_each(pool.name, run_ids)
+        count += len(run_ids)
+        if len(run_ids) < CANCEL_PAGE:
+            if is_last_walk:
                 overrides.forget_cancel_all(pool.name, before)
             break
         after = page[-1]
     logs.log("cancel-all", pool=pool.name, before=before, canceled=count)
     return count
+
+
+def _cancel_each(pool: str, run_ids: Sequence[str]) -> None:
+    with ThreadPoolExecutor(PARALLEL) as threads:
+        list(threads.map(lambda run_id: _cancel_if_readable(pool, run_id), run_ids))
+
+
+def _cancel_if_readable(pool: str, run_id: str) -> None:
+    try:
+        cancel(pool, run_id)
+    except UnknownShape as error:  # Leave the run to a version that can read it; cancel the others.
+        logs.log("item-unreadable", error=str(error))

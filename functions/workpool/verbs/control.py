@@ -1,5 +1,7 @@
-"""Operate a pool: pause, resume, change maxParallelism. Writes the pool's row first, which is what
-should be, then makes it so; the sweeper repairs what was interrupted.
+"""Operate a pool: pause it, resume it, change its maxParallelism.
+
+Writes the wanted settings to the pool's row first, then applies them to AWS. The sweeper calls
+`repair` for what was interrupted.
 """
 
 import json
@@ -16,19 +18,20 @@ MAX_PARALLELISM = 1000
 
 
 def describe(pool: pools.Pool) -> dict[str, Any]:
-    """The pool as it is now."""
+    """The JSON of a pool, as it is now."""
     row = overrides.read(pool.name)
     shape: dict[str, Any] = {
         "name": pool.name,
         "maxParallelism": row.limit(pool),
         "paused": row.paused,
-        "deadLetters": _given_up(pool.name),
+        "deadLetters": _count_given_up(pool.name),
     }
     return shape if row.cancel_before is None else shape | {"cancelingBefore": row.cancel_before}
 
 
-def _given_up(pool: str) -> int:
-    """Messages that were given up: in the dead-letter queue, or parked for a person."""
+def _count_given_up(pool: str) -> int:
+    """Count the messages that wait for a person: dead letters, and messages that nobody can read
+    and that were set aside."""
     return queues.depth(environment().dead_letter_queue(pool)) + queues.depth(
         environment().parked_queue(pool)
     )
@@ -36,23 +39,24 @@ def _given_up(pool: str) -> int:
 
 @library_errors()
 def list_pools() -> dict[str, Any]:
-    """All pools."""
+    """All pools, as they are now."""
     return {"pools": [describe(pool) for pool in pools.pools().values()]}
 
 
 @library_errors()
 def change(pool_name: str, body: Any) -> dict[str, Any]:
-    """Change {"maxParallelism"?, "paused"?}; in force without a deploy until cdk.json's value
-    changes. Answers the pool. Raises InvalidRequest, and then nothing changed."""
+    """Change {"maxParallelism"?, "paused"?} without a deploy; maxParallelism then holds until
+    cdk.json's value changes. Returns the pool. Raises UnknownPool, or InvalidRequest; then nothing
+    has changed."""
     pool = pools.pool(pool_name)
-    changes = _checked(body, pool)
+    changes = _parse_changes(body, pool)
     before = overrides.read(pool.name)
     overrides.update(pool.name, **changes)
     try:
         enforce(pool)
     except ClientError as error:
         if error.response["Error"]["Code"] != "InvalidParameterValueException":
-            raise  # The row stands: the sweeper makes it so later.
+            raise  # The row keeps the new settings; the sweeper applies them later.
         overrides.update(
             pool.name,
             paused=before.paused,
@@ -66,7 +70,8 @@ def change(pool_name: str, body: Any) -> dict[str, Any]:
     return describe(pool)
 
 
-def _checked(body: Any, pool: pools.Pool) -> dict[str, bool | int]:
+def _parse_changes(body: Any, pool: pools.Pool) -> dict[str, bool | int]:
+    """The fields of the pool's row that a request changes. Raises InvalidRequest."""
     if not isinstance(body, dict) or not body or not body.keys() <= {"maxParallelism", "paused"}:
         raise InvalidRequest("give maxParallelism, paused, or both")
     changes: dict[str, bool | int] = {}
@@ -90,8 +95,11 @@ def _checked(body: Any, pool: pools.Pool) -> dict[str, bool | int]:
 
 
 def enforce(pool: pools.Pool) -> None:
-    """Make it so, until the row says afterwards what it said before: another call may change it
-    meanwhile, and be done sooner."""
+    """Apply the settings of the pool's row to AWS.
+
+    Another call may change the row meanwhile and finish first, so the row is read again afterwards.
+    This repeats until the row has stayed the same.
+    """
     row = overrides.read(pool.name)
     while True:
         concurrency.enforce(pool, limit=row.limit(pool), paused=row.paused)
@@ -101,7 +109,8 @@ def enforce(pool: pools.Pool) -> None:
 
 
 def repair(pool: pools.Pool) -> bool:
-    """What a change at run time set and a deploy or a failure undid is set again."""
+    """Apply the settings of the pool's row again if a deploy or a failure undid them. Returns
+    whether that was necessary."""
     row = overrides.read(pool.name)
     limit, paused = row.limit(pool), row.paused
     if concurrency.is_enforced(pool, limit=limit, paused=paused):

@@ -1,7 +1,8 @@
-"""What to do with a dead letter: never a verdict by itself, always another look at the run.
+"""Handle dead letters. A dead letter decides nothing about its run; it is a reason to look again.
 
-A letter of a work queue is judged by the message table, token and all: where the consumer would
-act, it goes back to the consumer. A letter of any other hop names a run, and the run is looked at.
+A letter of a work queue is judged by the message table, like the message that it was, with its
+token: where the consumer would act, the letter goes back to the work queue. A letter of any other
+queue only names a run, and `look` looks at that run. Called by the dead-letters function.
 """
 
 from workpool.aws import logs, queues, retrier, store
@@ -10,11 +11,9 @@ from workpool.core.message import Verdict, judge, key_of, parse
 from workpool.verbs.look import look
 
 
-def from_work_queue(pool: str, body: str) -> bool:
-    """True: nothing is left to do for the letter; False: keep it, its run's worker still lives.
-
-    Raises UnknownShape, as the others do.
-    """
+def handle_work_letter(pool: str, body: str) -> bool:
+    """Handle a letter of a pool's work queue. Returns True if the letter can be deleted, and False
+    if it must stay for now, because a worker still works on the run. Raises UnknownShape."""
     message = parse(body)
     run = store.read(message.run)
     verdict = judge(run, message, clock.now_ms())
@@ -28,11 +27,9 @@ def from_work_queue(pool: str, body: str) -> bool:
     return True
 
 
-def from_elsewhere(body: str) -> None:
-    """A letter of the relay's retry queue, the rule or the completion queue.
-
-    Raises UnknownShape when it names no run.
-    """
+def handle_other_letter(body: str) -> None:
+    """Handle a letter of the relay's retry queue, of the event rule or of the completion queue.
+    Raises UnknownShape if it names no run."""
     key = key_of(body)
     look(key)
     logs.log("dead-letter", run=None, key=key)

@@ -1,4 +1,4 @@
-"""List a pool's runs, a page at a time: the open ones, oldest first, or the parked ones."""
+"""List a pool's runs, a page at a time: the open runs, oldest first, or the parked ones."""
 
 import base64
 import binascii
@@ -9,54 +9,56 @@ from workpool.aws import open_runs, pools
 from workpool.aws.clients import library_errors
 from workpool.core.run import YEAR_10000_MS, Run, run_key
 from workpool.errors import InvalidRequest
-from workpool.verbs.status import shown_many
+from workpool.verbs.status import describe_many
 
 KINDS = ("enqueued", "scheduled", "running", "parked")
 MAX_LIMIT = 100
-PAGES = 10
-"""Read for one answer: a rare kind among many runs may take more than one request."""
+
+MAX_PAGES = 10
+"""How many pages of the index are read for one answer. To find a rare kind among many runs may take
+more than one request."""
 
 
 @library_errors()
 def list_runs(
     pool: str, *, kind: str | None, limit: str | None, cursor: str | None
 ) -> dict[str, Any]:
-    """{"runs": [status...], "cursor"?}: open runs, or those of one kind; `parked` are ended runs
-    whose completion is parked. Without a cursor in the answer there are no more. Raises
-    UnknownPool, InvalidRequest."""
+    """{"runs": [status...], "cursor"?}: the open runs, or those of one kind. Kind `parked` means
+    ended runs whose completion is parked. The last page has no cursor. Raises UnknownPool,
+    InvalidRequest."""
     pools.pool(pool)
     if kind is not None and kind not in KINDS:
-        raise InvalidRequest(f"kind must be of {', '.join(KINDS)}, got {kind[:60]!r}")
-    wanted = _limit(limit)
-    after = _cursor(cursor)
+        raise InvalidRequest(f"kind must be one of {', '.join(KINDS)}, got {kind[:60]!r}")
+    wanted = _parse_limit(limit)
+    after = _parse_cursor(cursor)
     runs: list[Run] = []
-    for _ in range(PAGES):
+    for _ in range(MAX_PAGES):
         page = open_runs.list_open_keys(pool, parked=kind == "parked", after=after, limit=MAX_LIMIT)
         found = open_runs.read_runs([run_key(pool, run_id) for _, run_id in page])
-        read = {run.run_id: run for run in found}
+        by_id = {run.run_id: run for run in found}
         for after in page:
-            run = read.get(after[1])
-            if run is not None and _fits(run, kind):
+            run = by_id.get(after[1])
+            if run is not None and _is_of_kind(run, kind):
                 runs.append(run)
                 if len(runs) == wanted:
-                    return _page(runs, _shown_cursor(after))
+                    return _describe_page(runs, _cursor_text(after))
         if len(page) < MAX_LIMIT:
-            return _page(runs, None)
-    return _page(runs, _shown_cursor(after))
+            return _describe_page(runs, None)
+    return _describe_page(runs, _cursor_text(after))
 
 
-def _fits(run: Run, kind: str | None) -> bool:
+def _is_of_kind(run: Run, kind: str | None) -> bool:
     if kind == "parked":
         return run.completion == "parked"
     return not run.ended if kind is None else run.kind == kind
 
 
-def _page(runs: list[Run], cursor: str | None) -> dict[str, Any]:
-    shape: dict[str, Any] = {"runs": shown_many([(run.run_id, run) for run in runs])}
+def _describe_page(runs: list[Run], cursor: str | None) -> dict[str, Any]:
+    shape: dict[str, Any] = {"runs": describe_many([(run.run_id, run) for run in runs])}
     return shape if cursor is None else shape | {"cursor": cursor}
 
 
-def _limit(text: str | None) -> int:
+def _parse_limit(text: str | None) -> int:
     try:
         limit = int(text) if text is not None else MAX_LIMIT
     except ValueError:
@@ -66,17 +68,21 @@ def _limit(text: str | None) -> int:
     return limit
 
 
-def _shown_cursor(after: open_runs.OpenKey) -> str:
+def _cursor_text(after: open_runs.OpenKey) -> str:
     return base64.urlsafe_b64encode(json.dumps(after).encode()).decode()
 
 
-def _cursor(text: str | None) -> open_runs.OpenKey:
+def _parse_cursor(text: str | None) -> open_runs.OpenKey:
     if text is None:
         return 0, ""
     try:
-        since, after = json.loads(base64.urlsafe_b64decode(text))
-        if type(since) is int and 0 <= since < YEAR_10000_MS and isinstance(after, str):
-            return since, after
+        enqueued_at, run_id = json.loads(base64.urlsafe_b64decode(text))
+        if (
+            type(enqueued_at) is int
+            and 0 <= enqueued_at < YEAR_10000_MS
+            and isinstance(run_id, str)
+        ):
+            return enqueued_at, run_id
     except (ValueError, TypeError, binascii.Error, RecursionError):
         pass
-    raise InvalidRequest("cursor must be one that an answer gave")
+    raise InvalidRequest("cursor must be the cursor of an earlier answer")

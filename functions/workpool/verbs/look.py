@@ -1,8 +1,8 @@
-"""Look at a run again: the one verb for whatever suspects that a hint was lost.
+"""Look at a run again: the one verb for everything that suspects that a hint was lost.
 
-Reads the item consistently and repeats the hint that its state calls for. Decides nothing about
-the run: a repeated hint is judged like any other. Called for the relay's retry queue and for
-dead letters.
+Reads the item consistently and repeats the hint that the run's state calls for. Decides nothing
+about the run: a repeated hint is judged like any other. Called for messages of the relay's retry
+queue and for dead letters.
 """
 
 from workpool.aws import store
@@ -12,11 +12,11 @@ from workpool.verbs.relay import send
 
 
 def look(key: str) -> None:
-    """Repeat the hint. Raises RuntimeError if the service did not take it."""
+    """Repeat the run's hint. Raises RuntimeError if AWS did not accept it."""
     run = store.read(key)
     if run is None:
         return
     hints = Hints()
     hints.add_state(run, clock.now_ms())
     if send(hints):
-        raise RuntimeError(f"the hint for {key} was not taken")
+        raise RuntimeError(f"AWS did not accept the hint for {key}")

@@ -1,8 +1,11 @@
-"""Collect orphans: objects that no run names, left by a submit or an attempt that lost its race or
-its process between the object and the item. A missed deletion of the relay's is one, too.
+"""Collect orphans: delete the objects of the payloads bucket that no run names.
 
-Walks the bucket once a day, as far as there is time, from where the last walk stopped. Called by
-the sweeper; safe beside everything else, since a name is never used again.
+A submit or an attempt leaves an orphan if it loses a race, or its process ends, after it wrote the
+object and before an item names it. An object that the relay failed to delete is an orphan, too.
+
+Walks over the bucket once a day. A walk that runs out of time goes on in the next sweep from where
+it stopped. Called by the sweeper function. It can run beside everything else, since no object name
+is ever used again.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,14 +15,16 @@ from workpool.core import clock
 from workpool.core.run import Run, run_key
 
 DAY_MS = 24 * 3600 * 1000
-"""An object is named within minutes, or never: no function runs longer than 15."""
+"""Younger objects are left alone. A run names an object within minutes or never, since no function
+runs longer than 15 minutes."""
 
 BATCH = 100
-"""Runs that are read in one request."""
+"""How many runs are read in one request."""
 
 
-def sweep(*, in_time: Callable[[], bool], older_than_seconds: float | None = None) -> None:
-    """`collect`, beside what else a sweep does: a failure is logged, and the next sweep goes on."""
+def collect_or_log(*, in_time: Callable[[], bool], older_than_seconds: float | None = None) -> None:
+    """`collect` as a part of a sweep: log a failure instead of raising it, so that it cannot stop
+    the other parts. The next sweep tries again."""
     try:
         if in_time():
             collect(in_time=in_time, older_than_seconds=older_than_seconds)
@@ -28,9 +33,10 @@ def sweep(*, in_time: Callable[[], bool], older_than_seconds: float | None = Non
 
 
 def collect(*, in_time: Callable[[], bool], older_than_seconds: float | None = None) -> int:
-    """Delete the orphans of a walk, begun a day after the last one. Answers how many.
+    """Delete the orphans of one walk, as far as there is time. Returns how many. Does nothing until
+    a day after the last walk began.
 
-    `older_than_seconds`: begin a walk now, and take objects of that age for old enough.
+    `older_than_seconds`: start a walk now, and delete orphans that are at least this old.
     """
     now = clock.now_ms()
     after, begins_at = open_runs.read_orphans_cursor()
@@ -42,7 +48,7 @@ def collect(*, in_time: Callable[[], bool], older_than_seconds: float | None = N
     count = 0
     while True:
         page = payloads.list_objects(after)
-        orphans = list(_orphans(it.name for it in page if it.at_ms <= before))
+        orphans = list(_find_orphans(item.name for item in page if item.at_ms <= before))
         payloads.delete(orphans)
         count += len(orphans)
         after = page[-1].name if len(page) == payloads.PAGE else ""
@@ -53,20 +59,22 @@ def collect(*, in_time: Callable[[], bool], older_than_seconds: float | None = N
     return count
 
 
-def _orphans(names: Iterable[str]) -> Iterable[str]:
-    """Those that no item names, expired ones included; and none of an item that cannot be read."""
-    of: dict[str, list[str]] = {}
+def _find_orphans(names: Iterable[str]) -> Iterable[str]:
+    """The objects that no item names. An expired item still names its objects, until DynamoDB
+    deletes the item. Objects of an item that cannot be read are no orphans."""
+    names_by_key: dict[str, list[str]] = {}
     for name in names:
         key = payloads.key_of(name)
         if key is not None:
-            of.setdefault(key, []).append(name)
-    keys = sorted(of)
-    for start in range(0, len(keys), BATCH):
-        some = keys[start : start + BATCH]
-        found = open_runs.read_runs_and_errors(some)
-        runs = {run_key(it.pool, it.run_id): it for it in found if isinstance(it, Run)}
-        if len(runs) < len(found):  # Which one is unreadable is not told: none of the unread.
-            some = [key for key in some if key in runs]
-        for key in some:
+            names_by_key.setdefault(key, []).append(name)
+    all_keys = sorted(names_by_key)
+    for start in range(0, len(all_keys), BATCH):
+        keys = all_keys[start : start + BATCH]
+        found = open_runs.read_runs_and_errors(keys)
+        runs = {run_key(run.pool, run.run_id): run for run in found if isinstance(run, Run)}
+        if len(runs) < len(found):
+            # We cannot tell which key an unreadable item has: leave all keys without a run alone.
+            keys = [key for key in keys if key in runs]
+        for key in keys:
             named = runs[key].objects if key in runs else []
-            yield from (name for name in of[key] if name not in named)
+            yield from (name for name in names_by_key[key] if name not in named)

@@ -1,9 +1,10 @@
 """Relay changes of the runs table as hints: a queue message, a Retrier execution, an event.
 
-The only reader of the table's stream. It acts on the change from old to new state alone, writes
-nothing to the table, and repeats nothing by itself: what it cannot relay now goes, as a run's
-key, to its retry queue (`look`), and the batch goes on, so that one pool's trouble holds up no
-other's first attempts.
+The relay function, which calls this, is the only reader of the table's stream. `relay` looks at
+nothing but the change from the old to the new state. It writes nothing to the table and repeats
+nothing itself: if it cannot send a hint now, it puts the run's key on the relay's retry queue, so
+that `look` repeats the hint later. Then it goes on with the batch, so that trouble in one pool does
+not delay other pools.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,18 +15,19 @@ from workpool.core.changes import Change
 from workpool.core.hints import Hints
 from workpool.core.run import Run
 
-STARTS_AT_ONCE = 8
+PARALLEL = 8
+"""How many Retrier executions are started or stopped in parallel."""
 
 
 def relay(changes: Iterable[Change]) -> None:
     """Send every hint that the changes call for. Raises only if neither a hint nor its run's key
-    could be sent: then the whole batch comes again, and repeated hints are harmless."""
+    could be sent. Then Lambda repeats the whole batch; repeated hints are harmless."""
     hints = Hints()
     for change in changes:
         hints.add_change(change)
-    undone = send(hints)
-    if undone:
-        queues.relay_later([run.key for run in undone])
+    unsent = send(hints)
+    if unsent:
+        queues.relay_later([run.key for run in unsent])
     logs.log(
         "relayed",
         delivered=len(hints.deliver),
@@ -33,25 +35,26 @@ def relay(changes: Iterable[Change]) -> None:
         stopped=len(hints.stop),
         announced=len(hints.announce),
         deleted=len(hints.delete),
-        later=len(undone),
+        later=len(unsent),
     )
 
 
 def send(hints: Hints) -> list[Run]:
-    """Send the hints. Answers the runs whose hint was not taken."""
-    undone = queues.deliver(hints.deliver) + bus.announce(hints.announce)
-    undone += _each(retrier.start, hints.start)
-    _each(retrier.stop, hints.stop)  # Only a saving: an execution that goes on finds it ended.
+    """Send the hints. Returns the runs whose hint AWS did not accept."""
+    unsent = queues.deliver(hints.deliver) + bus.announce(hints.announce)
+    unsent += _for_each(hints.start, retrier.start)
+    # Stopping only saves money: an execution that goes on finds that its run has ended.
+    _for_each(hints.stop, retrier.stop)
     payloads.delete(hints.delete)
-    return undone
+    return unsent
 
 
-def _each(call: Callable[[Run], None], runs: Sequence[Run]) -> list[Run]:
-    """Call for each run, some at once. Answers the runs for which AWS refused."""
+def _for_each(runs: Sequence[Run], act: Callable[[Run], None]) -> list[Run]:
+    """Call `act` for the runs, in parallel. Returns the runs for which AWS refused."""
 
-    def tried(run: Run) -> bool:
+    def succeeds(run: Run) -> bool:
         try:
-            call(run)
+            act(run)
         except clients.AWSError as error:
             logs.log("relay-refused", run, error=str(error))
             return False
@@ -59,5 +62,6 @@ def _each(call: Callable[[Run], None], runs: Sequence[Run]) -> list[Run]:
 
     if not runs:
         return []
-    with ThreadPoolExecutor(min(STARTS_AT_ONCE, len(runs))) as pool:
-        return [run for run, done in zip(runs, pool.map(tried, runs), strict=True) if not done]
+    with ThreadPoolExecutor(min(PARALLEL, len(runs))) as threads:
+        done = threads.map(succeeds, runs)
+        return [run for run, succeeded in zip(runs, done, strict=True) if not succeeded]

@@ -1,4 +1,7 @@
-"""Read runs: one by its id, many by theirs, or a pool's open runs. Changes nothing."""
+"""Read runs: one by its id, or many by their ids. Changes nothing.
+
+The other verbs use `describe` and `describe_many`, so that a run looks the same in every answer.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -13,24 +16,26 @@ from workpool.errors import Internal, InvalidRequest, PayloadLost, PayloadUnavai
 
 MAX_IDS = 100
 INCLUDES = ("args", "context", "attempts")
-READS_AT_ONCE = 16
+
+PARALLEL = 16
+"""How many runs' return values are read in parallel."""
 
 MAX_SHOWN_BYTES = 32_768
-"""A return value above this is shown as a URL."""
+"""A larger return value is shown as a URL."""
 
 MAX_ANSWER_BYTES = 5_000_000
-"""Of many statuses together. Lambda answers 6 MB, in a string of JSON, where quotes count twice;
-values beyond this are shown as URLs, too."""
+"""The limit for many statuses together: further return values that objects hold are shown as URLs,
+too. Lambda answers at most 6 MB, as a string of JSON in which each quote takes two bytes."""
 
 
 @library_errors()
 def status(pool: str, run_id: str, *, include: Sequence[str] = ()) -> dict[str, Any]:
-    """The status of a run; `unknown` for an id that is malformed, foreign or forgotten. `include`:
-    any of args, context, attempts. Raises UnknownPool, InvalidRequest."""
+    """The status of a run; kind `unknown` if the id is malformed, belongs to another pool or is
+    forgotten. `include`: any of args, context, attempts. Raises UnknownPool, InvalidRequest."""
     for name in include:
         if name not in INCLUDES:
-            raise InvalidRequest(f"include must be of {', '.join(INCLUDES)}, got {name[:60]!r}")
-    return shown(find(pool, run_id), run_id, include=include)
+            raise InvalidRequest(f"include must be one of {', '.join(INCLUDES)}, got {name[:60]!r}")
+    return describe(find(pool, run_id), run_id, include=include)
 
 
 @library_errors()
@@ -38,44 +43,45 @@ def status_many(pool: str, run_ids: Any) -> list[dict[str, Any]]:
     """The statuses of up to 100 runs, in order. Raises UnknownPool, InvalidRequest."""
     pools.pool(pool)
     if not isinstance(run_ids, list) or not 1 <= len(run_ids) <= MAX_IDS:
-        given = len(run_ids) if isinstance(run_ids, list) else type(run_ids).__name__
-        raise InvalidRequest(f"runIds must be a list of 1 to {MAX_IDS} ids, got {given}")
+        got = len(run_ids) if isinstance(run_ids, list) else type(run_ids).__name__
+        raise InvalidRequest(f"runIds must be a list of 1 to {MAX_IDS} ids, got {got}")
     for run_id in run_ids:
         if not isinstance(run_id, str):
             raise InvalidRequest(f"runIds must hold strings, got {json.dumps(run_id)[:60]}")
     keys = {run_key(pool, run_id) for run_id in run_ids if is_run_id(run_id)}
-    found = {run.run_id: run for run in open_runs.read_runs(sorted(keys))}
-    return shown_many([(run_id, found.get(run_id)) for run_id in run_ids])
+    by_id = {run.run_id: run for run in open_runs.read_runs(sorted(keys))}
+    return describe_many([(run_id, by_id.get(run_id)) for run_id in run_ids])
 
 
 def find(pool: str, run_id: str) -> Run | None:
-    """The run, if the id can name one at all. Raises UnknownPool."""
+    """Read the run; None if there is none, or if the id cannot name one. Raises UnknownPool."""
     pools.pool(pool)
     return store.read(run_key(pool, run_id)) if is_run_id(run_id) else None
 
 
-def shown_many(runs: Sequence[tuple[str, Run | None]]) -> list[dict[str, Any]]:
-    """The statuses of runs by their ids, together within what one answer takes."""
-    if not any(_is_object(run) for _, run in runs):
-        return [shown(run, run_id) for run_id, run in runs]
-    with ThreadPoolExecutor(READS_AT_ONCE) as together:
-        shapes = list(together.map(lambda it: shown(it[1], it[0]), runs))
-    size = 0
+def describe_many(runs: Sequence[tuple[str, Run | None]]) -> list[dict[str, Any]]:
+    """The statuses of runs by their ids, together no larger than one answer may be."""
+    if not any(_has_value_object(run) for _, run in runs):
+        return [describe(run, run_id) for run_id, run in runs]
+    with ThreadPoolExecutor(PARALLEL) as threads:
+        shapes = list(threads.map(lambda pair: describe(pair[1], pair[0]), runs))
+    total = 0
     for shape, (_, run) in zip(shapes, runs, strict=True):
-        its = _carried_bytes(shape)
-        if run is not None and _is_object(run) and size + its > MAX_ANSWER_BYTES:
+        size = _answer_bytes(shape)
+        if run is not None and _has_value_object(run) and total + size > MAX_ANSWER_BYTES:
             shape["result"] = _result_by_url(run)
-            its = _carried_bytes(shape)
-        size += its
+            size = _answer_bytes(shape)
+        total += size
     return shapes
 
 
-def _carried_bytes(shape: dict[str, Any]) -> int:
+def _answer_bytes(shape: dict[str, Any]) -> int:
+    """The size of a status in Lambda's answer, which is a string of JSON."""
     text = json.dumps(shape, ensure_ascii=False)
     return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
 
 
-def shown(run: Run | None, run_id: str, *, include: Iterable[str] = ()) -> dict[str, Any]:
+def describe(run: Run | None, run_id: str, *, include: Iterable[str] = ()) -> dict[str, Any]:
     """The JSON of a status: camelCase, times in epoch milliseconds."""
     if run is None:
         return {"runId": run_id, "kind": "unknown"}
@@ -94,24 +100,24 @@ def shown(run: Run | None, run_id: str, *, include: Iterable[str] = ()) -> dict[
         shape["nextRun"] = run.due
     if run.ended:
         shape["finishedAt"] = run.finished_at
-        shape["result"] = result(run)
+        shape["result"] = _describe_result(run)
     if run.completion is not None:
         shape["completion"] = run.completion
     if run.completion_error is not None:
         shape["completionError"] = run.completion_error
-    return shape | _included(run, include)
+    return shape | _read_included(run, include)
 
 
-def _included(run: Run, include: Iterable[str]) -> dict[str, Any]:
-    held = {"args": run.args, "context": run.context, "attempts": Payload(run.attempts or "[]")}
+def _read_included(run: Run, include: Iterable[str]) -> dict[str, Any]:
+    by_name = {"args": run.args, "context": run.context, "attempts": Payload(run.attempts or "[]")}
     try:
-        return {name: json.loads(payloads.read(held[name]) or "null") for name in include}
+        return {name: json.loads(payloads.read(by_name[name]) or "null") for name in include}
     except (PayloadLost, PayloadUnavailable) as error:
         raise Internal(f"run {run.run_id}: {error}") from error
 
 
-def result(run: Run) -> dict[str, Any]:
-    """An ended run's result: its value decoded, or where to read it."""
+def _describe_result(run: Run) -> dict[str, Any]:
+    """The result of an ended run, with its return value or with the URL of the value."""
     outcome = run.reported_result()
     if run.result != "success":
         return outcome
@@ -120,12 +126,13 @@ def result(run: Run) -> dict[str, Any]:
         return _result_by_url(run)
     try:
         return outcome | {"returnValue": json.loads(payloads.read(value) or "null")}
-    except (PayloadLost, PayloadUnavailable) as error:  # It must not hold up other statuses.
+    except (PayloadLost, PayloadUnavailable) as error:
+        # One unreadable value must not prevent the answer with the other statuses.
         logs.log("return-value-unread", run, error=str(error))
         return _result_by_url(run)
 
 
-def _is_object(run: Run | None) -> bool:
+def _has_value_object(run: Run | None) -> bool:
     """Whether an object holds the run's return value."""
     return run is not None and run.return_value is not None and run.return_value.at is not None
 

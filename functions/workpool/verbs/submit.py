@@ -1,6 +1,8 @@
-"""Submit runs: check each request, store its run. The put is the commit point: the table's stream
-tells the relay, and what was accepted is never lost. Large payloads are written before it, and are
-nobody's until it names them. Starts nothing itself.
+"""Submit runs: check each request and store its run. Starts nothing itself.
+
+The put of the item is the commit point: from then on the table's stream tells the relay about the
+run, and an accepted run is never lost. Large payloads are written as objects before that; they
+belong to no run until the item names them.
 """
 
 from collections.abc import Sequence
@@ -23,45 +25,47 @@ from workpool.errors import (
 )
 
 MAX_RUNS = 1000
-"""In one batch."""
+"""How many runs one request may submit."""
 
-AT_ONCE = 16
+PARALLEL = 16
+"""How many runs of one request are stored in parallel."""
 
 
 @library_errors()
 def submit(body: Any, *, pool: str | None = None) -> dict[str, Any]:
-    """Store the run of a request, or of each in {"runs": [...]}; of `pool`, where it is named
-    elsewhere than in the request.
+    """Store the run of a request, or one run for each request in {"runs": [...]}. If `pool` is
+    given, it is the pool of all of them, and the requests name none.
 
-    One: answers {"runId"}, with "existing": True when the idempotency key was seen with the same
-    request. Raises InvalidRequest, UnknownPool, UnknownAction, UnknownCompletion,
+    One request: returns {"runId"}, with "existing": True if the idempotency key was used before
+    with the same request. Raises InvalidRequest, UnknownPool, UnknownAction, UnknownCompletion,
     PayloadTooLarge or IdempotencyConflict; then nothing was stored.
-    Many: answers {"results"} in order, each such an answer or {"error"}. Raises InvalidRequest
-    for a bad envelope.
+    Many requests: returns {"results"} in order, each of them {"runId"} as above or {"error"}.
+    Raises InvalidRequest if the envelope around the requests is malformed.
     """
     if pool is not None:
         pools.pool(pool)
         if not isinstance(body, dict):
             raise InvalidRequest("the request must be a JSON object")
     if isinstance(body, dict) and "runs" in body:
-        return {"results": _submit_many(_envelope(body), pool)}
-    request, run = _asked(body, pool)
-    return _stored(request, run)
+        return {"results": _submit_many(_parse_envelope(body), pool)}
+    request, run = _check(body, pool)
+    return _store_run(request, run)
 
 
-def _envelope(body: dict[str, Any]) -> list[Any]:
+def _parse_envelope(body: dict[str, Any]) -> list[Any]:
     if len(body) > 1:
         other = next(name for name in body if name != "runs")
-        raise InvalidRequest(f"runs stands alone: each run has its own {other}")
+        raise InvalidRequest(f"runs must be the only field: each run has its own {other}")
     runs = body["runs"]
     if not isinstance(runs, list) or not 1 <= len(runs) <= MAX_RUNS:
-        given = len(runs) if isinstance(runs, list) else type(runs).__name__
-        raise InvalidRequest(f"runs must be a list of 1 to {MAX_RUNS} requests, got {given}")
+        got = len(runs) if isinstance(runs, list) else type(runs).__name__
+        raise InvalidRequest(f"runs must be a list of 1 to {MAX_RUNS} requests, got {got}")
     return runs
 
 
-def _asked(body: Any, pool: str | None) -> tuple[Request, Run]:
-    """The run that a request asks for, its names checked."""
+def _check(body: Any, pool: str | None) -> tuple[Request, Run]:
+    """Check a request: its fields, and that its pool, action and completion handler exist. Returns
+    it with the run that it asks for."""
     if pool is not None and isinstance(body, dict):
         if "pool" in body:
             raise InvalidRequest("pool is not a field here: the path names it")
@@ -81,33 +85,34 @@ def _asked(body: Any, pool: str | None) -> tuple[Request, Run]:
     return request, replace(run, trace=trace.header()) if deployed.tracing else run
 
 
-def _stored(request: Request, run: Run) -> dict[str, Any]:
-    """Store one run, unless its idempotency key has one already."""
-    # A key that was seen needs no objects: those of its run stand, and only they are read.
+def _store_run(request: Request, run: Run) -> dict[str, Any]:
+    """Store the run, unless its idempotency key already has a run."""
+    # A key that is already in use needs no new objects: only those of its run are ever read.
     seen = store.read(run.key) if run.request is not None and payloads.is_large(run) else None
     try:
-        standing = seen or store.create(payloads.store_request(run))
+        stored = seen or store.create(payloads.store_request(run))
     except store.Refused as refused:
         raise Internal("the run could not be stored") from refused
-    if standing.request != run.request:
+    if stored.request != run.request:
         raise IdempotencyConflict(
             f"options.idempotencyKey {request.idempotency_key!r} was used with another request, "
             f"for run {run.run_id}"
         )
     answer: dict[str, Any] = {"runId": run.run_id}
-    return answer if standing.creation == run.creation else answer | {"existing": True}
+    return answer if stored.creation == run.creation else answer | {"existing": True}
 
 
 def _submit_many(bodies: Sequence[Any], pool: str | None) -> list[dict[str, Any]]:
-    """Each by itself, several at a time: a put under its condition, which may be repeated when an
-    answer was lost. An unconditional BatchWriteItem may not: it would begin a run anew."""
+    """Store each run with its own conditional put, several in parallel. A conditional put can be
+    repeated if its answer was lost. A BatchWriteItem cannot: it has no condition, so a repetition
+    would replace a run that has already started."""
 
     def submit_one(body: Any) -> dict[str, Any]:
         try:
             with library_errors():
-                return _stored(*_asked(body, pool))
+                return _store_run(*_check(body, pool))
         except WorkpoolError as error:
             return error.as_json()
 
-    with ThreadPoolExecutor(AT_ONCE) as together:
-        return list(together.map(submit_one, bodies))
+    with ThreadPoolExecutor(PARALLEL) as threads:
+        return list(threads.map(submit_one, bodies))

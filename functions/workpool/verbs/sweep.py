@@ -1,8 +1,9 @@
-"""Sweep the open runs for those whose hint was lost, and repeat it.
+"""Sweep the open runs: find runs whose hint was lost, and repeat the hint.
 
-Walks the index of open runs for as long as it has time, from where the last sweep stopped, reads
-each item consistently, and repeats the hint of what is overdue. Decides nothing about a run. In
-a healthy system it finds nothing. Called on a schedule; safe beside itself and the normal flow.
+A sweep walks over the index of open runs for as long as it has time, from where the last sweep
+stopped. It reads each item consistently, and repeats the hint of runs that are overdue. It decides
+nothing about a run. In a healthy system it finds nothing. The sweeper function calls it on a
+schedule; it can run beside another sweep and beside the normal flow.
 """
 
 from collections import Counter
@@ -18,85 +19,96 @@ from workpool.verbs.relay import send
 from workpool.verbs.stats import due_ms
 
 OVERDUE_MS = 15 * 60 * 1000
-"""How long a run waits for a hint before it is repeated the first time."""
+"""How long a run waits for a hint until the hint is repeated for the first time."""
 
 PAGE = 100
 MAX_PAGES = 5000
+
 RESERVE_MS = 20_000
-"""Kept of the function's time for the last page and the cursor."""
+"""The last part of the function's time, kept for the last page and for saving the cursor."""
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepResult:
     """What a sweep did and saw, by pool."""
 
-    repeated: Counter[str]  # hints
-    pending: Counter[str]  # runs that have not ended
-    oldest_due: dict[str, int]  # for how many ms a run has been due and not started, at most
-    whole: bool  # whether every open run was seen
+    repeated: Counter[str]
+    """How many hints it repeated."""
+    pending: Counter[str]
+    """How many runs it saw that have not ended."""
+    oldest_due: dict[str, int]
+    """The longest time in ms for which a run has been due and not started."""
+    saw_all: bool
+    """Whether it saw every open run."""
 
 
-def sweep(*, remaining_ms: Callable[[], int], overdue_ms: int = OVERDUE_MS) -> Swept:
-    """Walk from where the last sweep stopped, at most once round, and repeat what is overdue."""
+def sweep(*, remaining_ms: Callable[[], int], overdue_ms: int = OVERDUE_MS) -> SweepResult:
+    """Walk on from where the last sweep stopped, at most to the end of the index, and repeat the
+    hints of overdue runs."""
     first = cursor = open_runs.read_sweeper_cursor()
     repeated: Counter[str] = Counter()
     pending: Counter[str] = Counter()
     oldest_due: dict[str, int] = {}
     looked = 0
     for _ in range(MAX_PAGES):
-        page, cursor = _page(cursor)
+        page, cursor = _read_page(cursor)
         looked += len(page)
         overdue = Hints()
         for run in page:
             pending[run.pool] += not run.ended
             due = due_ms(run, clock.now_ms())
             oldest_due[run.pool] = max(due, oldest_due.get(run.pool, 0))
-            if _note(run, overdue_ms):
+            if _note_if_overdue(run, overdue_ms):
                 overdue.add_state(run, clock.now_ms())
                 repeated[run.pool] += 1
-        refused = send(overdue)
-        for run in refused:  # It is noted as repeated: the next time is later, and it is counted.
+        unsent = send(overdue)
+        for run in unsent:  # It counts as repeated, so the next repetition comes later.
             logs.log("hint-refused", run)
         if cursor is None or remaining_ms() < RESERVE_MS:
             break
     open_runs.save_sweeper_cursor(cursor)
     logs.log("swept", looked=looked, repeated=dict(repeated))
-    return Swept(repeated, pending, oldest_due, whole=first is None and cursor is None)
+    return SweepResult(repeated, pending, oldest_due, saw_all=first is None and cursor is None)
 
 
-def next_hint(run: Run, overdue_ms: int) -> int | None:
-    """When the hint that the run waits for is to be repeated: at first after `overdue_ms`, then
-    after twice as long each time, so that a long backlog is not multiplied. None: never."""
+def next_hint_at(run: Run, overdue_ms: int) -> int | None:
+    """When to repeat the hint that the run waits for; None: never.
+
+    The first repetition is `overdue_ms` after the wait began. Each further one waits twice as long
+    as the last, so that a long backlog does not get many copies of its messages.
+    """
     since = run.waits_since
     if since is None:
         return None
-    if run.hinted_at is None or run.hinted_at < since:  # That note was about an earlier wait.
+    if run.hinted_at is None or run.hinted_at < since:  # That note belongs to an earlier wait.
         return since + overdue_ms
     return int(run.hinted_at + overdue_ms * 2**run.hints)
 
 
-def _note(run: Run, overdue_ms: int) -> bool:
-    """Whether to repeat the run's hint now; then that is noted on the item."""
+def _note_if_overdue(run: Run, overdue_ms: int) -> bool:
+    """Whether to repeat the run's hint now. If so, note on the item that it is repeated."""
     now = clock.now_ms()
-    at = next_hint(run, overdue_ms)
+    at = next_hint_at(run, overdue_ms)
     if at is None or now < at:
         return False
     again = run.hinted_at is not None and run.hinted_at >= (run.waits_since or 0)
     try:
         store.note_hint(run, now_ms=now, hints=run.hints + 1 if again else 1)
-    except store.Refused:  # It moved on, or another sweeper was faster.
+    except store.Refused:  # The run has changed, or another sweep has noted it.
         return False
-    except clients.AWSError as error:  # One run's trouble holds up no other's hint.
+    except clients.AWSError as error:  # Trouble with one run must not delay the hints of others.
         logs.log("hint-not-noted", run, error=str(error))
         return False
     return True
 
 
-def _page(cursor: Item | None) -> tuple[list[Run], Item | None]:
+def _read_page(cursor: Item | None) -> tuple[list[Run], Item | None]:
     """The next page of open runs, and the cursor behind it."""
     keys, cursor = open_runs.scan_open_keys(cursor, limit=PAGE)
-    found = open_runs.read_runs_and_errors(keys)
-    for it in found:
-        if isinstance(it, UnknownShape):
-            logs.log("item-unreadable", error=str(it))
-    return [it for it in found if isinstance(it, Run)], cursor
+    runs: list[Run] = []
+    for found in open_runs.read_runs_and_errors(keys):
+        if isinstance(found, UnknownShape):
+            logs.log("item-unreadable", error=str(found))
+        else:
+            runs.append(found)
+    return runs, cursor

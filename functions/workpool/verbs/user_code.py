@@ -1,7 +1,7 @@
-"""Call the functions of users: find one by its name, call it, await it, and name its error.
+"""Call the functions of users: find a function by its name, call it, await it, name its error.
 
-Called by `attempt` for actions and by `complete` for completion handlers, which decide what a
-result or an error means for the run.
+`attempt` uses this for actions, `complete` for completion handlers. They decide what a return value
+or an error means for the run.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ from workpool.lookup import Decorator
 
 
 def call(name: str, decorator: Decorator, *arguments: Any) -> Any:
-    """What the function returns. Raises UnknownAction or UnknownCompletion where no function of
-    that name is decorated, and whatever importing or calling it raises."""
+    """Call the function and return what it returns. Raises UnknownAction or UnknownCompletion if no
+    decorated function has this name, and whatever importing or calling the function raises."""
     value = lookup.find(name, decorator)(*arguments)
     return asyncio.run(value) if inspect.iscoroutine(value) else value
 
 
 def context_fields(run: Run) -> dict[str, Any]:
-    """The fields that the contexts of actions and completion handlers share."""
+    """The fields that the contexts of actions and of completion handlers have in common."""
     return {
         "run_id": run.run_id,
         "pool": run.pool,
@@ -34,7 +34,7 @@ def context_fields(run: Run) -> dict[str, Any]:
 
 
 def error_text(error: BaseException) -> str:
-    """The error's message; its class's name if it has none, or if printing it fails."""
+    """The error's message, or the name of its class if it has no message or raises in `str`."""
     try:
         return str(error) or type(error).__name__
     except Exception:

@@ -1,7 +1,7 @@
-"""The watchdog of an attempt: the time that an action may take, and the end of its process.
+"""The watchdog of an attempt: it limits the time of an action by ending the whole process.
 
-Python cannot end a function alone. So when the time is up the watchdog reports the attempt as
-overrun and ends the whole process. Called by `attempt`; knows nothing about runs.
+Python cannot end a function alone. So when the time is over, the watchdog has the attempt written
+as failed, and then ends the process. Called by `attempt`; knows nothing about runs.
 """
 
 import os
@@ -12,20 +12,22 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def guard(work: Callable[[], Result], *, limit_ms: int, overrun: Callable[[], None]) -> Result:
-    """What `work` returns, if it returns within `limit_ms`. Otherwise `overrun` is called once, and
-    then the process ends: whoever is first, the work or the watchdog, decides; the other never
-    does."""
+def guard(work: Callable[[], Result], *, limit_ms: int, on_overrun: Callable[[], None]) -> Result:
+    """Call `work` and return what it returns, if that takes at most `limit_ms`. Otherwise call
+    `on_overrun` once, and then end the process.
+
+    Exactly one of the two happens: `decided` is acquired by the first, and stops the other.
+    """
     decided = threading.Lock()
 
-    def end() -> None:
+    def end_process() -> None:
         if decided.acquire(blocking=False):
             try:
-                overrun()
+                on_overrun()
             finally:
                 os._exit(1)
 
-    timer = threading.Timer(limit_ms / 1000, end)
+    timer = threading.Timer(limit_ms / 1000, end_process)
     timer.daemon = True
     timer.start()
     try:
@@ -33,5 +35,5 @@ def guard(work: Callable[[], Result], *, limit_ms: int, overrun: Callable[[], No
     finally:
         timer.cancel()
     if not decided.acquire(blocking=False):
-        threading.Event().wait()  # The watchdog was first, and is ending this process.
+        threading.Event().wait()  # The watchdog was first; wait until it ends this process.
     return result
