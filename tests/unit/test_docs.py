@@ -75,7 +75,7 @@ def test_the_table_of_transitions_is_complete_and_says_where_each_is_called() ->
 
 def test_every_handler_is_in_the_table_of_functions() -> None:
     files = {f"handlers/{path.name}" for path in (ROOT / "functions" / "handlers").glob("*.py")}
-    table = rows(page("docs/architecture.md"), "Function")
+    table = rows(page("docs/architecture.md"), "Lambda function")
     named = set().union(*(paths_in(row[2]) for row in table))
     assert named == files - {"handlers/__init__.py", "handlers/records.py"}
 
