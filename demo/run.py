@@ -21,6 +21,7 @@ from local.deploy import Deployment, deploy
 from local.emulator import Emulator
 from local.node import CHECKOUT
 from local.project import copy_project
+from workpool.cli.picture import save_svg
 
 HERE = Path(__file__).parent
 DIRECTORY = CHECKOUT / ".local" / "demo"
@@ -96,4 +97,4 @@ def _save(picture: Path, view: View, checks: Sequence[Check]) -> None:
     if view.last is not None:
         recorder.print(view.last)
     print_verdict(recorder, checks)
-    recorder.save_svg(str(picture), title="make demo")
+    save_svg(recorder, picture, title="make demo")

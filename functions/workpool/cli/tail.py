@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workpool.cli import tables
+from workpool.cli.picture import save_svg
 from workpool.client import IdempotentWorkpool, RunStatus
 from workpool.core import clock
 from workpool.errors import UnknownPool
@@ -119,7 +120,7 @@ class Tail:
         """Save the picture of a snapshot as an SVG."""
         recorder = Console(record=True, file=StringIO(), width=PICTURE_WIDTH, force_terminal=True)
         recorder.print(self.picture(snapshot))
-        recorder.save_svg(str(path), title=f"workpool tail -p {self._pool.pool}")
+        save_svg(recorder, path, title=f"workpool tail -p {self._pool.pool}")
 
 
 def line(snapshot: Snapshot) -> str:
