@@ -7,7 +7,7 @@ from workpool.aws.environment import environment
 from workpool.verbs import dead_letters
 
 LOOK_AGAIN_SECONDS = 60
-"""When a letter comes back if a worker still works on its run."""
+"""After this time a letter comes back if a worker still works on its run."""
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

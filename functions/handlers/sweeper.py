@@ -43,7 +43,7 @@ def handler(event: Any, context: Any) -> dict[str, int]:
     orphans.collect_or_log(in_time=in_time, older_than_seconds=event.get("orphanSeconds"))
     for name in pools.pools():
         values = {"HintsRepeated": result.repeated[name]}
-        if result.saw_all:  # More than the stats function, which reads only the oldest open runs.
+        if result.saw_all:  # The stats function reads only the oldest open runs.
             values |= stats.measure_due(name, result.oldest_due.get(name, 0))
             stats.recount(name, result.pending[name])
         metrics.publish(name, **values)

@@ -20,7 +20,8 @@ MAX_LOOKED_AT = 3 * PAGE
 completion, and runs that are scheduled for later. The sweeper reads all open runs."""
 
 MAX_PARKED = 100
-"""Parked runs are counted up to this number. There should be none, and more is no news."""
+"""Parked runs are counted up to this number. There should be none, and more than that is no
+news."""
 
 WEDGED_MS = 15 * 60 * 1000
 """A pool is wedged if a run has been due for longer and no attempt has ended in the window."""
@@ -31,10 +32,10 @@ def stats(pool: str) -> dict[str, Any]:
     """The statistics of a deployed pool. Rates are 0 where there is nothing to divide by.
 
     `pending`: runs that have not ended; `oldestPending`: ms since the oldest of them was created;
-    `recentExecutions`: attempts that ended in the window; `recentErrorRate`: how many of them
-    failed; `recentPermanentFailureRate`: how many of the ended runs failed; `recentJobAverageMs`:
-    mean of finishedAt - enqueuedAt. The start of the window is exact to a sixtieth of the window,
-    or to a second. Raises UnknownPool.
+    `recentExecutions`: attempts that ended in the window; `recentErrorRate`: the share of them that
+    failed; `recentPermanentFailureRate`: the share of the ended runs that failed;
+    `recentJobAverageMs`: mean of finishedAt - enqueuedAt. The start of the window is exact to a
+    sixtieth of the window, or to a second. Raises UnknownPool.
     """
     deployed, now = pools.pool(pool), clock.now_ms()
     sums = counters.read_window(deployed, now)

@@ -86,7 +86,8 @@ def next_hint_at(run: Run, overdue_ms: int) -> int | None:
 
 
 def _note_if_overdue(run: Run, overdue_ms: int) -> bool:
-    """Whether to repeat the run's hint now. If so, note on the item that it is repeated."""
+    """If the run's hint is overdue, note on the item that it is repeated now. Returns whether that
+    was noted: only then may the hint be repeated."""
     now = clock.now_ms()
     at = next_hint_at(run, overdue_ms)
     if at is None or now < at:
