@@ -40,6 +40,6 @@ def _handle_or_set_aside(record: Record, handle: Callable[[Record], float | None
         return handle(record)
     except UnknownShape as unreadable:
         pool = environment().pool_of_queue(record["eventSourceARN"])
-        queues.park_message(pool, record["body"], reason=str(unreadable))
+        queues.set_aside_message(pool, record["body"], reason=str(unreadable))
         logs.log("message-parked", pool=pool, error=str(unreadable))
         return None

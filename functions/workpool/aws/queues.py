@@ -68,7 +68,7 @@ def relay_later(keys: Sequence[str]) -> None:
         )
 
 
-def park_message(pool: str | None, body: str, *, reason: str) -> None:
+def set_aside_message(pool: str | None, body: str, *, reason: str) -> None:
     """Put an unreadable message on its pool's parked queue, where it waits for a person. `pool` is
     None if the message comes from a queue that all pools share."""
     clients.client("sqs").send_message(
