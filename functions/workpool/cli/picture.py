@@ -1,10 +1,11 @@
 """Save what a terminal shows as an SVG. Called by `tail --picture` and by the demo.
 
-The picture names no font to download: it uses a monospaced font that the reader has. A border
-is drawn by characters of the font, so the font is a little larger than the line needs it to be:
-then the vertical lines of a box close.
+The picture names no font to download: it uses a monospaced font that the reader has. Characters of
+that font draw the borders. For a border without gaps, the characters are a little higher than a
+line of text, and are not clipped at its edge.
 """
 
+import re
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +18,7 @@ SVG = f"""\
     <style>
     .{{unique_id}}-matrix {{{{
         font-family: {FONT};
-        font-size: calc({{char_height}}px * 1.06);
+        font-size: calc({{char_height}}px * 1.14);
         line-height: {{line_height}}px;
     }}}}
     .{{unique_id}}-title {{{{
@@ -31,7 +32,6 @@ SVG = f"""\
     <clipPath id="{{unique_id}}-clip-terminal">
       <rect x="0" y="0" width="{{terminal_width}}" height="{{terminal_height}}" />
     </clipPath>
-    {{lines}}
     </defs>
     {{chrome}}
     <g transform="translate({{terminal_x}}, {{terminal_y}})"
@@ -74,4 +74,5 @@ DARK = TerminalTheme(
 def save_svg(recorder: Console, path: Path, *, title: str) -> None:
     """Write what a recording console printed."""
     svg = recorder.export_svg(title=title, theme=DARK, code_format=SVG)
-    path.write_text(svg, encoding="utf-8")
+    unclipped = re.sub(r' clip-path="url\(#[^)"]*-line-\d+\)"', "", svg)
+    path.write_text(unclipped, encoding="utf-8")
