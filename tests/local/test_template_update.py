@@ -171,7 +171,7 @@ def is_own(path: str) -> bool:
 
 
 def tracked(tree: Path) -> list[str]:
-    return git(tree, "ls-files").splitlines()
+    return [path for path in git(tree, "ls-files").splitlines() if (tree / path).is_file()]
 
 
 def contents(tree: Path) -> dict[str, bytes]:
