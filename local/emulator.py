@@ -43,6 +43,32 @@ _MARK = "WORKPOOL_LOCAL_DIRECTORY"
 
 _START_TIMEOUT_S = 60
 
+# -P: the modules beside the file must not hide others of the same name.
+_SERVER = ["-P", str(Path(__file__).with_name("server.py"))]
+
+# What the emulator gets of this process's environment, and with it every function. Anything else
+# may be a secret. Not the proxies either: their URLs may hold a password.
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
+
+_NO_OTHER_AWS = {
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
 
 class Emulator:
     """The emulator of one directory. Emulators of two directories share nothing.
@@ -100,7 +126,7 @@ class Emulator:
         try:
             with self.log.open("wb") as log:
                 self._child = subprocess.Popen(
-                    [sys.executable, "-m", "ministack"],
+                    [sys.executable, *_SERVER],
                     cwd=self.directory,
                     env=self._server_environment(),
                     stdin=subprocess.DEVNULL,
@@ -190,8 +216,15 @@ class Emulator:
         return self.directory / "tmp"
 
     def _server_environment(self) -> dict[str, str]:
+        passed_on = {
+            name: value
+            for name, value in os.environ.items()
+            if name in _PASSED_ON or name.startswith("LC_")
+        }
         return {
-            **inherited_environment(),
+            **passed_on,
+            **_NO_OTHER_AWS,
+            "NO_PROXY": "127.0.0.1,localhost",  # A system may have proxies of its own.
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self.port),
             "IOT_MTLS_ENABLED": "0",  # Otherwise it listens on 0.0.0.0:8883.
@@ -227,7 +260,7 @@ class Emulator:
     def _find_server(self) -> psutil.Process | None:
         for process in self._find_processes():
             with contextlib.suppress(psutil.Error):
-                if process.cmdline()[1:] == ["-m", "ministack"]:
+                if process.cmdline()[1:] == _SERVER:
                     return process
         return None
 
@@ -247,9 +280,7 @@ def inherited_environment() -> dict[str, str]:
     }
     return {
         **kept,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
+        **_NO_OTHER_AWS,
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1,localhost"])),
     }
 
