@@ -291,5 +291,8 @@ MUTATIONS = [Mutation(*it) for it in [
     ("core/request.py", "    if size > MAX_BODY_BYTES:", "    if size >= MAX_BODY_BYTES:", "request: the largest body is too large"),
     ("core/request.py", "            if size > MAX_ITEM_PAYLOAD_BYTES:", "            if size >= MAX_ITEM_PAYLOAD_BYTES:", "request: a transaction's largest is too large"),
     ("core/request.py", "parse_constant=_refuse_constant", "parse_constant=float", "request: NaN is JSON"),
+    # what clients sign
+    ("aws/clients.py", ', s3={"addressing_style": "virtual"}', "", "payloads: URLs are signed for S3's global host"),
+    ("aws/clients.py", 'signature_version="s3v4", ', "", "payloads: URLs are signed in the older way"),
 ]]
 # fmt: on

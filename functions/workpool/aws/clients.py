@@ -29,8 +29,10 @@ CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=20
 )
 
-S3_CONFIG = Config(signature_version="s3v4")
-"""Signs URLs in the newer way. By default boto3 still uses the older one where S3 accepts both."""
+S3_CONFIG = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
+"""Signs URLs in the newer way, and for the bucket's host in its region. By default boto3
+still uses the older way where S3 accepts both, and S3's global host: this one may redirect for a
+day after a bucket was made, and does not serve the newer regions."""
 
 
 Service = Literal["dynamodb", "events", "lambda", "s3", "sqs", "stepfunctions"]
