@@ -43,17 +43,19 @@ DEFINITION: dict[str, Any] = {
             },
             # After that the message is gone from the queue, and no answer can come.
             "TimeoutSeconds": RETENTION.to_seconds(),
-            # SQS may be unreachable for days. No wildcard: retriers come before catchers, so a
-            # wildcard would swallow Workpool.Retry.
+            # SQS may be unreachable for days. Its errors are not named, since AWS may rename them.
+            # Retriers come before catchers: the first one leaves Workpool.Retry to the catcher.
+            # States.TaskFailed is every error but States.Timeout.
             "Retry": [
+                {"ErrorEquals": ["Workpool.Retry"], "MaxAttempts": 0},
                 {
-                    "ErrorEquals": ["SQS.SdkClientException", "SQS.AmazonSQSException"],
+                    "ErrorEquals": ["States.TaskFailed"],
                     "IntervalSeconds": 2,
                     "BackoffRate": 2,
                     "MaxDelaySeconds": 300,
                     "MaxAttempts": 1000,
                     "JitterStrategy": "FULL",
-                }
+                },
             ],
             # {"Error", "Cause"} becomes $.retry, which is the shape of the input again.
             "Catch": [

@@ -160,21 +160,51 @@ def test_the_retrier_is_a_standard_machine_that_fills_in_its_own_queue(resources
     }
 
 
-def test_the_retrier_repeats_on_sqs_errors_alone_and_catches_its_retry_alone() -> None:
+def retrier_for(error: str) -> Any:
+    """The retrier that Step Functions takes for an error: the first that names it, or all that
+    may happen to a task. That is every error but States.Timeout."""
+    for retrier in DEFINITION["States"]["Attempt"]["Retry"]:
+        names = retrier["ErrorEquals"]
+        if error in names or ("States.TaskFailed" in names and error != "States.Timeout"):
+            return retrier
+    return None
+
+
+def test_the_retrier_catches_the_consumers_retry_at_once_and_ends_when_no_answer_came() -> None:
     backoff, attempt = DEFINITION["States"]["Backoff"], DEFINITION["States"]["Attempt"]
     assert backoff == {"Type": "Wait", "TimestampPath": "$.retry.Cause", "Next": "Attempt"}
-    (retry,) = attempt["Retry"]
-    assert retry["ErrorEquals"] == ["SQS.SdkClientException", "SQS.AmazonSQSException"]
+    assert retrier_for("Workpool.Retry") == {"ErrorEquals": ["Workpool.Retry"], "MaxAttempts": 0}
+    assert retrier_for("States.Timeout") is None
     assert attempt["Catch"] == [
         {"ErrorEquals": ["Workpool.Retry"], "ResultPath": "$.retry", "Next": "Backoff"}
     ]
     assert attempt["TimeoutSeconds"] == 1_209_600
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "SQS.SdkClientException",
+        "SQS.AmazonSQSException",
+        "SQS.SqsException",
+        "SQS.KmsThrottledException",
+        "Sqs.NameOfTomorrow",
+        "States.TaskFailed",
+    ],
+)
+def test_the_retrier_repeats_a_message_that_sqs_did_not_take_whatever_aws_calls_that(
+    error: str,
+) -> None:
+    retrier = retrier_for(error)
+    assert retrier is not None
+    assert retrier["MaxAttempts"] == 1000
+    assert (retrier["MaxDelaySeconds"], retrier["JitterStrategy"]) == (300, "FULL")
+
+
 def test_a_retried_run_stays_within_the_history_of_one_execution() -> None:
     """25,000 events: a thousand retries of about 8, and SQS away for days once, at 4 each."""
-    (retry,) = DEFINITION["States"]["Attempt"]["Retry"]
-    assert 1000 * 8 + retry["MaxAttempts"] * 4 < 25_000
+    failures = sum(it["MaxAttempts"] for it in DEFINITION["States"]["Attempt"]["Retry"])
+    assert 1000 * 8 + failures * 4 < 25_000
 
 
 # Import directions
