@@ -17,6 +17,8 @@ from infra import metrics
 from infra.names import Names
 from infra.pool import Pool
 
+LAG_MS = 15 * 60 * 1000
+
 
 class Alarms(Construct):
     def __init__(
@@ -28,13 +30,15 @@ class Alarms(Construct):
         pools: Sequence[Pool],
         dead_letters: Mapping[str, sqs.Queue],
         stream: sqs.Queue,
+        counters: lambda_.Function,
         parked: sqs.Queue,
         functions: Mapping[str, lambda_.Function],
         topic_arn: str | None,
     ) -> None:
         """`dead_letters`: the dead-letter queue of each shared part. `functions`: the function of
-        each shared part. `stream`: the queue of the positions that the relay gave up. `parked`:
-        the queue of the messages of the shared queues that no function can read."""
+        each shared part. `stream`: the queue of the positions that the relay gave up. `counters`:
+        the other reader of the stream. `parked`: the queue of the messages of the shared queues
+        that no function can read."""
         super().__init__(scope, construct_id)
         self._names = names
         self._topic = sns.Topic.from_topic_arn(self, "Topic", topic_arn) if topic_arn else None
@@ -60,6 +64,13 @@ class Alarms(Construct):
                 "relay-stream",
                 "The relay gave up on a part of the stream of changes",
                 metrics.waiting(stream),
+            ),
+            self._alarm(
+                "counters-lag",
+                "counters-lag",
+                "The statistics are more than 15 minutes behind",
+                metrics.stream_age(counters),
+                LAG_MS,
             ),
             *(
                 self._alarm(

@@ -12,6 +12,7 @@ from constructs import Construct
 from infra import metrics
 from infra.alarms import Alarms
 from infra.completion import Completion
+from infra.counters import Counters
 from infra.dead_letters import DeadLetters
 from infra.names import Names
 from infra.pool import Pool
@@ -30,6 +31,7 @@ class Dashboard(Construct):
         names: Names,
         pools: Sequence[Pool],
         relay: Relay,
+        counters: Counters,
         completion: Completion,
         dead_letters: DeadLetters,
         alarms: Alarms,
@@ -41,7 +43,7 @@ class Dashboard(Construct):
             dashboard.add_widgets(_alarms(f"Pool {name}", alarms.of_pools[name]))
             dashboard.add_widgets(*_of_pool(pool))
         dashboard.add_widgets(_alarms("Shared parts", alarms.of_parts))
-        dashboard.add_widgets(*_of_parts(relay, completion, dead_letters))
+        dashboard.add_widgets(*_of_parts(relay, counters, completion, dead_letters))
         self.url = (
             f"https://{Aws.REGION}.console.aws.amazon.com/cloudwatch/home"
             f"?region={Aws.REGION}#dashboards/dashboard/{names.stack}"
@@ -95,11 +97,14 @@ def _of_pool(pool: Pool) -> list[cloudwatch.IWidget]:
 
 
 def _of_parts(
-    relay: Relay, completion: Completion, dead_letters: DeadLetters
+    relay: Relay, counters: Counters, completion: Completion, dead_letters: DeadLetters
 ) -> list[cloudwatch.IWidget]:
     return [
         _graph("Completion lag (s)", [metrics.oldest(completion.queue)]),
-        _graph("Relay lag (ms)", [metrics.stream_age(relay.function)]),
+        _graph(
+            "Relay lag, counters' lag (ms)",
+            [metrics.stream_age(it) for it in (relay.function, counters.function)],
+        ),
         _graph(
             "Errors",
             [metrics.errors(it) for it in (relay.function, completion.function)],

@@ -13,6 +13,7 @@ from aws_cdk import aws_lambda as lambda_
 
 from infra.api import Api
 from infra.completion import Completion
+from infra.counters import Counters
 from infra.dead_letters import DeadLetters
 from infra.names import Names, executions_arn, mappings_arn
 from infra.pool import Pool
@@ -28,7 +29,9 @@ WRITE_RUN = [*READ_RUNS, "dynamodb:PutItem", "dynamodb:UpdateItem"]
 WRITE_OBJECT = ["s3:PutObject"]
 READ_OBJECT = ["s3:GetObject"]
 READ_STATS = ["dynamodb:GetItem", "dynamodb:Query"]
-COUNT = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+#: It also deletes the rows of old shards.
+COUNT = ["dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
+WRITE_SETTINGS = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
 #: TransactWriteItems needs the rights of its entries.
 WRITE_IN_TRANSACTION = [*WRITE_RUN, "dynamodb:ConditionCheckItem"]
 ANSWER_TOKEN = ["states:SendTaskFailure", "states:SendTaskSuccess"]
@@ -72,6 +75,7 @@ def grant_parts(
     submit: Submit,
     api: Api,
     relay: Relay,
+    counters: Counters,
     pools: Sequence[Pool],
     completion: Completion,
     dead_letters: DeadLetters,
@@ -102,17 +106,17 @@ def grant_parts(
     _allow(sweeper.function, ["s3:ListBucket"], bucket)
 
     # Lists and statistics: also for the functions whose user code may call the client.
-    counters = storage.stats.table_arn
+    statistics = storage.stats.table_arn
     for reading in (*users, stats.function, sweeper.function):
         _allow(reading, ["dynamodb:Query"], f"{runs}/index/{OPEN_INDEX}")
-        _allow(reading, READ_STATS, counters)
-    _allow(relay.function, COUNT, counters)
+        _allow(reading, READ_STATS, statistics)
+    _allow(counters.function, COUNT, statistics)
 
     # Operating a pool: its settings, its limits, its dead letters, cancelAll.
     operators = (api.function, sweeper.function)
     consumers = [pool.consumer.function_arn for pool in pools]
     for operating in operators:
-        _allow(operating, COUNT, counters)
+        _allow(operating, WRITE_SETTINGS, statistics)
         _allow(
             operating,
             ["lambda:PutFunctionConcurrency", "lambda:GetFunctionConcurrency"],
@@ -154,7 +158,7 @@ def grant_parts(
         _allow(hinting, ["events:PutEvents"], completion.bus.event_bus_arn)
     # The sweeper finds runs in the index, notes which hints it repeated, and cancels runs.
     _allow(sweeper.function, ["dynamodb:Scan"], f"{runs}/index/{OPEN_INDEX}")
-    _allow(sweeper.function, ["dynamodb:DeleteItem"], counters)  # its own notes
+    _allow(sweeper.function, ["dynamodb:DeleteItem"], statistics)  # its own notes
     _allow(sweeper.function, ["dynamodb:BatchGetItem", "dynamodb:UpdateItem"], runs)
     # The relay queues what it cannot send now. It also stops the execution of a canceled run: the
     # name of an execution is made of the run's id, so it is not known here.

@@ -1,4 +1,4 @@
-"""The relay: the only reader of the runs table's stream, and its retry queue.
+"""The relay, a reader of the runs table's stream, and its retry queue.
 
 It turns a change of a run's state into the hint that the new state calls for. If it cannot send a
 hint now, it puts the run's key into the retry queue, whose function looks at the run again.
@@ -17,11 +17,12 @@ from infra.queue import queue
 
 TIMEOUT_SECONDS = 60
 
-_OPEN = ["enqueued", "scheduled", "running"]
-_ENDED = ["completed", "canceled"]
+OPEN = ["enqueued", "scheduled", "running"]
+ENDED = ["completed", "canceled"]
 
 
-def _change(*, old: list[str], new: list[str]) -> dict[str, object]:
+def change(*, old: list[str], new: list[str]) -> dict[str, object]:
+    """A filter of the stream: changes of a run from one of these states to one of those."""
     images = {"OldImage": {"kind": {"S": old}}, "NewImage": {"kind": {"S": new}}}
     return {"eventName": ["MODIFY"], "dynamodb": images}
 
@@ -31,8 +32,8 @@ def _change(*, old: list[str], new: list[str]) -> dict[str, object]:
 #: A removed run takes its objects along, if it has any.
 CHANGES = (
     {"eventName": ["INSERT"]},
-    _change(old=_OPEN, new=["enqueued", "scheduled", *_ENDED]),
-    _change(old=_ENDED, new=["enqueued", "scheduled"]),
+    change(old=OPEN, new=["enqueued", "scheduled", *ENDED]),
+    change(old=ENDED, new=["enqueued", "scheduled"]),
     {"eventName": ["REMOVE"], "dynamodb": {"OldImage": {"large": {"S": ["yes"]}}}},
 )
 
@@ -92,11 +93,10 @@ class Relay(Construct):
                 starting_position=lambda_.StartingPosition.TRIM_HORIZON,
                 batch_size=100,
                 filters=[lambda_.FilterCriteria.filter(change) for change in CHANGES],
-                # A batch fails only if nothing could be sent, not even to the retry queue, or if
-                # the counters cannot be written. The whole batch is repeated, because the counters
-                # recognise it by its first record. After 100 retries its position in the stream
-                # goes to a queue that a person reads.
-                bisect_batch_on_error=False,
+                # A batch fails only if nothing could be sent, not even to the retry queue. Then it
+                # is cut in two, so that a record that fails, whatever it holds, is soon alone.
+                # After 100 retries its position in the stream goes to a queue that a person reads.
+                bisect_batch_on_error=True,
                 retry_attempts=100,
                 on_failure=SqsDlq(self.failures),
             )

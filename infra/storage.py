@@ -20,7 +20,7 @@ class Storage(Construct):
         super().__init__(scope, construct_id)
         encryption = dynamodb.TableEncryption.CUSTOMER_MANAGED if encryption_key else None
 
-        # Written by submit, consumers and completion. Only the relay reads its stream.
+        # Written by submit, consumers and completion. The relay and the counters read its stream.
         self.runs = dynamodb.Table(
             self,
             "Runs",

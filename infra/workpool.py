@@ -18,6 +18,7 @@ from infra.api import Api
 from infra.asset import FUNCTIONS
 from infra.completion import Completion
 from infra.config import WorkpoolConfig
+from infra.counters import Counters
 from infra.dashboard import Dashboard
 from infra.dead_letters import DeadLetters
 from infra.grants import grant_key, grant_parts, grant_vpc
@@ -124,6 +125,7 @@ class Workpool(Construct):
             runs=storage.runs,
             encryption_key=encryption_key,
         )
+        counters = Counters(self, "Counters", names=names, lambdas=lambdas, runs=storage.runs)
         pools = [
             Pool(
                 self,
@@ -171,10 +173,12 @@ class Workpool(Construct):
                 "completions": completion.dead_letters,
             },
             stream=relay.failures,
+            counters=counters.function,
             parked=dead_letters.parked,
             functions={
                 "relay": relay.function,
                 "relay-retry": relay.retry_function,
+                "counters": counters.function,
                 "completion": completion.function,
                 "dead-letters": dead_letters.function,
                 "sweeper": sweeper.function,
@@ -188,6 +192,7 @@ class Workpool(Construct):
             names=names,
             pools=pools,
             relay=relay,
+            counters=counters,
             completion=completion,
             dead_letters=dead_letters,
             alarms=alarms,
@@ -199,6 +204,7 @@ class Workpool(Construct):
             submit=submit,
             api=api,
             relay=relay,
+            counters=counters,
             pools=pools,
             completion=completion,
             dead_letters=dead_letters,

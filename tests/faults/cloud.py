@@ -14,7 +14,7 @@ import pytest
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.models.dynamo_type import DynamoType
 
-from handlers import relay, sweeper
+from handlers import counters, relay, sweeper
 from tests.support.environment import ACCOUNT, REGION
 from tests.support.failures import Call, Died, Intercepted, refusal
 from tests.support.invocations import (
@@ -53,6 +53,8 @@ class Cloud:
         self.steps = Steps(lambda: world.now_ms, self._send_attempt)
         self.bus = Bus(lambda detail: self.queues.put(COMPLETIONS, detail))
         self.stream: list[tuple[Item | None, Item | None]] = []
+        self.uncounted: list[dict[str, Any]] = []
+        """Records of the stream that the relay has read, and the counters have not."""
         self.down: set[str] = set()
         """Functions that are not invoked: throttled, or their mapping is disabled."""
         self.away: dict[str, str] = {}
@@ -223,7 +225,15 @@ class Cloud:
         batch = list(self.stream)
         records = [stream_record(*it, sequence=next(self._sequence)) for it in batch]
         self._invoke("relay", relay.handler, {"Records": records})
+        self.uncounted += records
         del self.stream[: len(batch)]
+
+    def count(self, batch: int = 1000) -> None:
+        """The counters read what the relay has read, in batches of this size."""
+        while self.uncounted:
+            records = self.uncounted[:batch]
+            self._invoke("counters", counters.handler, {"Records": records, "shardId": "shard-1"})
+            del self.uncounted[:batch]
 
     def deliver(self, queue: str, sent: Sent | None = None) -> bool:
         """A message to the function that reads the queue. Whether it was acknowledged."""

@@ -7,7 +7,6 @@ import pytest
 
 from tests.faults.cloud import Cloud
 from tests.support.world import aws, lambda_context, logged, message, no_jitter, world
-from workpool.aws import counters
 
 __all__ = ["aws", "cloud", "lambda_context", "logged", "message", "no_jitter", "world"]
 
@@ -15,7 +14,6 @@ __all__ = ["aws", "cloud", "lambda_context", "logged", "message", "no_jitter", "
 @pytest.fixture
 def cloud(world: Any, no_jitter: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """Everything between the functions; what it saw is checked once more when the test is over."""
-    monkeypatch.setattr(counters, "count", lambda changes: None)  # tests of their own
     world.most_calls = 100_000
     here = Cloud(world, monkeypatch)
     yield here

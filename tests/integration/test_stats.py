@@ -4,14 +4,19 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from handlers import relay as function
+from handlers import counters as function
 from handlers import stats as publisher
 from handlers import sweeper
+from tests.support.environment import write_pools
 from tests.support.invocations import FIRST_SEQUENCE, stream_record
 from workpool.aws import counters, logs, pools
 from workpool.aws.counters import count
@@ -19,7 +24,7 @@ from workpool.aws.environment import environment
 from workpool.core.changes import Change, deltas
 from workpool.core.message import Message
 from workpool.core.run import Payload, Run, open_partition
-from workpool.verbs import cancel, relay, stats, sweep
+from workpool.verbs import cancel, stats, sweep
 from workpool.verbs.attempt import attempt
 from workpool.verbs.stats import recount
 
@@ -96,8 +101,11 @@ def changes(world: Any, number: int, *, start: int = 0) -> list[Change]:
     return found
 
 
-def counted(world: Any, its: list[Change]) -> None:
-    count(its)
+SHARD = "shardId-00000001790000000000-a1b2c3d4"
+
+
+def counted(world: Any, its: list[Change], *, shard: str = SHARD) -> None:
+    count(its, shard=shard)
 
 
 def totals() -> tuple[int, int]:
@@ -106,10 +114,10 @@ def totals() -> tuple[int, int]:
     return counters.read_pending("default"), ended
 
 
-def test_a_batch_is_counted_in_one_transaction_with_its_marker(world) -> None:
+def test_a_batch_writes_each_of_its_rows_once_and_needs_nothing_else(world) -> None:
     counted(world, changes(world, 5))
     assert totals() == (1, 2)
-    assert world.made("transact_write_items") == 1
+    assert [name for name, _ in world.calls if name != "query"] == ["update_item"] * 2
 
 
 @pytest.mark.promise(
@@ -121,7 +129,6 @@ def test_a_replayed_batch_counts_nothing(world) -> None:
     for _ in range(3):
         counted(world, changes(world, 5))
     assert totals() == (1, 2)
-    assert world.made("transact_write_items") == 1
 
 
 @pytest.mark.promise(
@@ -141,16 +148,61 @@ def test_a_replay_with_more_behind_counts_what_is_new(world) -> None:
     "Each change of a run counts once, even if a batch is replayed, a "
     "process dies, or two processes count at the same time",
 )
-def test_a_large_batch_is_counted_in_pieces_each_once(world) -> None:
-    its = changes(world, 101)
-    world.pass_by("transact_write_items")
-    world.die_after("transact_write_items")
-    with pytest.raises(world.Died):
-        counted(world, its)
+def test_counted_batches_that_come_again_as_one_count_nothing(world) -> None:
+    its = changes(world, 9)
+    counted(world, its[:5])
+    counted(world, its[5:])
     counted(world, its)
-    counted(world, its)
-    assert totals() == (1, 50)
-    assert world.made("transact_write_items") == 3
+    assert totals() == (1, 4)
+
+
+@pytest.mark.promise(
+    "Statistics",
+    "Each change of a run counts once, even if a batch is replayed, a "
+    "process dies, or two processes count at the same time",
+)
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_whatever_the_stream_repeats_and_however_it_cuts_it_each_change_counts_once(
+    world, data: st.DataObject
+) -> None:
+    """Two shards, each in order. A batch may fail at any of its rows, and then a shard goes on from
+    any checkpoint that it ever had, in batches that are cut anew."""
+    pool = f"p{len(world.pools)}"  # Of its own, since the examples share the table.
+    world.pools[pool] = dict(world.pools["default"])
+    write_pools(world.source, world.pools)
+    world.calls.clear()
+    of_shard = {shard: moved(changes(world, 8, start=8 * shard), pool) for shard in (0, 1)}
+    position = {0: 0, 1: 0}
+    for _ in range(data.draw(st.integers(2, 9))):
+        shard = data.draw(st.sampled_from((0, 1)))
+        begin = data.draw(st.integers(0, position[shard]))
+        end = data.draw(st.integers(begin, 8))
+        if data.draw(st.booleans()):
+            world.pass_by("update_item", times=data.draw(st.integers(0, 1)))
+            (world.die_before if data.draw(st.booleans()) else world.die_after)("update_item")
+        with suppress(world.Died):
+            count(of_shard[shard][begin:end], shard=f"shard-{shard}")
+            position[shard] = max(position[shard], end)
+        world.forget_faults()
+    seen = [it for shard, its in of_shard.items() for it in its[: position[shard]]]
+    for shard, its in of_shard.items():  # What a batch that failed left half counted comes again.
+        count(its[: position[shard]], shard=f"shard-{shard}")
+        more = its[position[shard] :]
+        seen += more
+        count(more, shard=f"shard-{shard}")
+    added: Counter[str] = Counter()
+    for change in seen:
+        added.update(deltas(change))
+    assert counters.read_pending(pool) == added["pending"]
+    window = counters.read_window(pools.pool(pool), NOW)
+    assert window == Counter({name: added[name] for name in window})
 
 
 @pytest.mark.promise(
@@ -159,9 +211,13 @@ def test_a_large_batch_is_counted_in_pieces_each_once(world) -> None:
     "process dies, or two processes count at the same time",
 )
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_process_that_dies_at_a_count_has_it_counted_once_all_the_same(world, when) -> None:
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_process_that_dies_at_a_count_has_it_counted_once_all_the_same(
+    world, when: str, rows: int
+) -> None:
     its = changes(world, 5)
-    (world.die_before if when == "before" else world.die_after)("transact_write_items")
+    world.pass_by("update_item", times=rows)
+    (world.die_before if when == "before" else world.die_after)("update_item")
     with pytest.raises(world.Died):
         counted(world, its)
     counted(world, its)
@@ -169,30 +225,32 @@ def test_a_process_that_dies_at_a_count_has_it_counted_once_all_the_same(world, 
 
 
 def test_an_answer_that_was_lost_counts_once(world) -> None:
-    world.lose_answer("transact_write_items")
+    world.lose_answer("update_item")
     counted(world, changes(world, 5))
     assert totals() == (1, 2)
 
 
-def test_a_transaction_that_met_another_is_tried_again(world) -> None:
-    world.refuse("transact_write_items", "TransactionCanceledException", times=3)
-    counted(world, changes(world, 5))
-    assert totals() == (1, 2)
+def test_runs_that_began_and_ended_in_one_batch_are_not_counted_by_a_later_half(world) -> None:
+    its = changes(world, 4)
+    counted(world, its)
+    counted(world, its[1:])
+    counted(world, its[3:])
+    assert totals() == (0, 2)
 
 
-def test_counters_that_stay_busy_have_the_batch_come_again(world) -> None:
-    world.refuse("transact_write_items", "TransactionCanceledException", times=counters.TRIES)
-    with pytest.raises(RuntimeError, match="the counters stayed busy"):
-        counted(world, changes(world, 5))
-    counted(world, changes(world, 5))
-    assert totals() == (1, 2)
-
-
-def test_any_other_refusal_has_the_batch_come_again(world) -> None:
-    world.refuse("transact_write_items", "ThrottlingException")
+@pytest.mark.parametrize("code", ["ThrottlingException", "TransactionConflictException"])
+def test_a_row_that_is_refused_has_the_batch_come_again_and_keeps_no_other_from_counting(
+    world, code: str
+) -> None:
+    its = [*changes(world, 5), *moved(changes(world, 1, start=10), "other")]
+    world.refuse("update_item", code)
     with pytest.raises(ClientError):
-        counted(world, changes(world, 5))
-    assert totals() == (0, 0)
+        counted(world, its)
+    assert totals() == (0, 2)
+    assert counters.read_pending("other") == 1
+    counted(world, its)
+    assert totals() == (1, 2)
+    assert counters.read_pending("other") == 1
 
 
 @pytest.mark.promise(
@@ -202,15 +260,93 @@ def test_any_other_refusal_has_the_batch_come_again(world) -> None:
 )
 def test_the_same_batch_counted_twice_at_once_counts_once(world) -> None:
     its = changes(world, 9)
-    world.meanwhile("transact_write_items", lambda: counted(world, its))
+    world.meanwhile("update_item", lambda: counted(world, its))
     counted(world, its)
     assert totals() == (1, 4)
 
 
+@pytest.mark.promise(
+    "Statistics",
+    "Each change of a run counts once, even if a batch is replayed, a "
+    "process dies, or two processes count at the same time",
+)
 def test_a_longer_replay_at_the_same_time_counts_once(world) -> None:
-    world.meanwhile("transact_write_items", lambda: counted(world, changes(world, 5)))
+    world.meanwhile("update_item", lambda: counted(world, changes(world, 5)))
     counted(world, changes(world, 9))
     assert totals() == (1, 4)
+
+
+def test_shards_count_apart_whatever_their_places_are(world) -> None:
+    its = changes(world, 8)
+    counted(world, its[4:], shard="one")
+    counted(world, its[:3], shard="two")
+    assert totals() == (1, 3)
+    rows = {row["sk"]["S"].rpartition("#")[2] for row in rows_of(world)}
+    assert rows == {"one", "two"}
+
+
+def test_places_are_compared_as_numbers(world) -> None:
+    first, second = changes(world, 2)
+    counted(world, [replace(first, sequence="9")])
+    counted(world, [replace(second, sequence="10")])
+    assert totals() == (0, 1)
+
+
+def moved(its: list[Change], pool: str) -> list[Change]:
+    """The same changes, of another pool's runs."""
+    return [
+        replace(
+            it, old=it.old and replace(it.old, pool=pool), new=it.new and replace(it.new, pool=pool)
+        )
+        for it in its
+    ]
+
+
+def rows_of(world: Any) -> list[Any]:
+    return list(world.client("dynamodb").scan(TableName="stats")["Items"])
+
+
+# Shards come and go
+
+
+def later(its: list[Change], days: float) -> list[Change]:
+    return [replace(it, at_ms=it.at_ms + round(days * 24 * 3600 * 1000)) for it in its]
+
+
+def test_a_new_shard_sums_up_those_that_can_bring_nothing_any_more(world) -> None:
+    counted(world, changes(world, 5), shard="old")
+    counted(world, later(changes(world, 1, start=20), 1.5), shard="recent")
+    counted(world, later(changes(world, 1, start=30), 2.1), shard="new")
+    pending = {row["sk"]["S"]: row["pending"]["N"] for row in rows_of(world) if "pending" in row}
+    assert pending == {"pending#sum": "1", "pending#recent": "1", "pending#new": "1"}
+    counted(world, later(changes(world, 3, start=30), 2.1), shard="new")
+    counted(world, later(changes(world, 1, start=40), 5), shard="newest")
+    assert counters.read_pending("default") == 4
+    assert len([row for row in rows_of(world) if row["sk"]["S"].startswith("pending")]) == 2
+
+
+def test_two_that_sum_up_at_once_do_it_once(world) -> None:
+    counted(world, changes(world, 5), shard="old")
+    both = [later(changes(world, 1, start=20 + 10 * n), 3) for n in (0, 1)]
+    world.meanwhile("transact_write_items", lambda: counted(world, both[0], shard="a"))
+    counted(world, both[1], shard="b")
+    assert counters.read_pending("default") == 3
+
+
+def test_a_row_that_counts_while_it_is_summed_up_is_left_as_it_is(world) -> None:
+    counted(world, changes(world, 5), shard="old")
+    more = later(changes(world, 1, start=6), 3)
+    world.meanwhile("transact_write_items", lambda: counted(world, more, shard="old"))
+    counted(world, later(changes(world, 1, start=20), 3), shard="new")
+    assert counters.read_pending("default") == 3
+
+
+@pytest.mark.parametrize("operation", ["query", "transact_write_items"])
+def test_counting_does_not_wait_for_the_sum(world, operation: str) -> None:
+    counted(world, changes(world, 5), shard="old")
+    world.refuse(operation, "ThrottlingException")
+    counted(world, later(changes(world, 1, start=20), 3), shard="new")
+    assert counters.read_pending("default") == 2
 
 
 def test_runs_of_a_pool_that_is_deployed_no_more_are_passed_by(world) -> None:
@@ -280,13 +416,13 @@ def test_counters_are_forgotten_but_for_the_pending(world) -> None:
     counted(world, changes(world, 5))
     rows = world.client("dynamodb").scan(TableName="stats")["Items"]
     kept = {row["sk"]["S"].partition("#")[0]: "expiresAt" in row for row in rows}
-    assert kept == {"pending": False, "window": True, str(10**20): True}
+    assert kept == {"pending": False, "window": True}
     assert {row["expiresAt"]["N"] for row in rows if "expiresAt" in row} == {
         str(NOW // 1000 + 2 * 24 * 3600)
     }
 
 
-# The relay's function
+# The counters' function
 
 
 def stream(world: Any, its: Iterable[tuple[Run | None, Run | None]], first: int) -> list[Any]:
@@ -302,22 +438,18 @@ def stream(world: Any, its: Iterable[tuple[Run | None, Run | None]], first: int)
     ]
 
 
-def test_hints_go_first_and_a_death_before_the_counters_repeats_both(world, lambda_context) -> None:
-    records = stream(world, [(None, world.a_run())], 0)
-    world.die_before("transact_write_items")
-    with pytest.raises(world.Died):
-        function.handler({"Records": records}, lambda_context())
-    assert len(world.bodies("default-work")) == 1
-    function.handler({"Records": records}, lambda_context())
-    function.handler({"Records": records}, lambda_context())
-    assert counters.read_pending("default") == 1
+def test_the_shard_of_a_batch_is_the_one_that_lambda_names(world, lambda_context) -> None:
+    record = stream(world, [(None, world.a_run())], 0)
+    for shard in ("shardId-1", "shardId-2"):
+        event = {"Records": record, "shardId": shard, "state": {}, "window": {}}
+        assert function.handler(event, lambda_context()) == {"state": {}}
+    assert counters.read_pending("default") == 2
 
 
-def test_hints_that_are_refused_are_counted_all_the_same(world, lambda_context) -> None:
-    world.refuse("send_message_batch", "ServiceUnavailable")
-    records = stream(world, [(None, world.a_run())], 0)
-    function.handler({"Records": records}, lambda_context())
-    assert counters.read_pending("default") == 1
+def test_the_end_of_a_tumbling_window_counts_nothing(world, lambda_context) -> None:
+    event = {"Records": [], "shardId": "shardId-1", "isFinalInvokeForWindow": True}
+    assert function.handler(event, lambda_context()) == {"state": {}}
+    assert rows_of(world) == []
 
 
 def test_an_unreadable_item_does_not_keep_others_from_being_counted(world, lambda_context) -> None:
@@ -346,7 +478,6 @@ def test_after_many_random_runs_the_statistics_equal_a_recount(
     world.most_calls = 20_000
     for silenced in ("job_start", "job_retry", "job_end", "log"):
         monkeypatch.setattr(logs, silenced, lambda *given, **more: None)
-    monkeypatch.setattr(relay, "send", lambda hints: [])
     outcomes = {"error": 0, "attempts": 0}
 
     def work(ctx: Any, args: Any) -> None:
@@ -429,7 +560,7 @@ def ended(world) -> Callable[..., None]:
         change = Change(
             sequence=str(number["n"]), at_ms=NOW - ago_ms, old=world.a_run(**RUNNING), new=now
         )
-        counted(world, [change])
+        counted(world, [change], shard="ended")
 
     return of
 

@@ -32,7 +32,7 @@ from tests.support.invocations import (
 )
 from tests.support.mappings import COMPLETIONS, LETTERS, READERS, WORK
 from tests.support.services import Bus, Queues, Sent, Steps, declared
-from workpool.aws import counters, logs
+from workpool.aws import logs
 from workpool.core import request
 from workpool.core import run as run_module
 from workpool.core.clock import timestamp
@@ -806,9 +806,8 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
     environment.set_action(world.act)
     environment.set_handler(world.handle)
 
-    # The counters, the pool's settings and the bucket (payloads are small here) have tests of their
-    # own; here they are more calls only.
-    monkeypatch.setattr(counters, "count", lambda changes: None)
+    # The pool's settings and the bucket (payloads are small here) have tests of their own; here
+    # they are more calls only.
     monkeypatch.setattr(orphans, "collect_or_log", lambda in_time, older_than_seconds: None)
     monkeypatch.setattr(control, "repair", lambda pool: False)
     monkeypatch.setattr(sweeper, "carry_out_cancel_all", lambda pool, in_time: None)

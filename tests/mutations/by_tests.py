@@ -20,6 +20,7 @@ SLOWEST_SECONDS = 180
 ELSEWHERE = {
     "bus": "relay",
     "changes": "hints",
+    "counters": "stats",
     "look": "relay",
     "orphans": "payloads",
     "queues": "relay",

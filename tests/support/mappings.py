@@ -35,6 +35,7 @@ SECONDS = {
     "completion": 60,
     "relay": 60,
     "relay-retry": 60,
+    "counters": 60,
     "dead-letters": 60,
     "sweeper": 240,
     "submit": 30,

@@ -192,6 +192,10 @@ class World:
         """Meet the next calls of an operation with these faults, one each."""
         self._faults[operation] += faults
 
+    def forget_faults(self) -> None:
+        """Nothing fails any longer."""
+        self._faults.clear()
+
     def lose_answer(self, operation: str) -> None:
         self.on(operation, answer_lost)
 

@@ -2,9 +2,13 @@
 
 import json
 import re
+from itertools import product
 from typing import Any
 
 import pytest
+
+from tests.support.runs import a_run
+from workpool.core.changes import Change, deltas
 
 FUNCTION = "AWS::Lambda::Function"
 MAPPING = "AWS::Lambda::EventSourceMapping"
@@ -56,6 +60,7 @@ def test_every_function_runs_the_same_code_on_python_3_13_and_arm64(resources: A
         "Workpool-api",
         "Workpool-relay",
         "Workpool-relay-retry",
+        "Workpool-counters",
         "Workpool-default-consumer",
         "Workpool-completion",
         "Workpool-dead-letters",
@@ -196,7 +201,9 @@ def test_the_dead_letters_function_reads_every_queue_that_names_runs(resources: 
     }
 
 
-@pytest.mark.parametrize("pool", ["completions", "relay-retry", "rule", "dead-letters", "relay"])
+@pytest.mark.parametrize(
+    "pool", ["completions", "relay-retry", "rule", "dead-letters", "relay", "counters"]
+)
 def test_a_pool_may_have_the_name_of_a_part(pool: str, make_resources: Any) -> None:
     resources = make_resources({"pools": {pool: {"maxParallelism": 2}}})
     for kind, key in ((QUEUE, "QueueName"), (FUNCTION, "FunctionName")):
@@ -256,12 +263,13 @@ def test_who_reads_an_object_is_told_whether_it_is_missing_or_denied(resources: 
         assert (["s3:ListBucket"], [f"{{{bucket}.Arn}}"]) in rights
 
 
-def test_the_relay_is_invoked_for_changes_that_call_for_a_hint(resources: Any) -> None:
-    (mapping,) = mappings_of(resources, "Workpool-relay")
-    patterns = [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+KINDS = ("enqueued", "scheduled", "running", "completed", "canceled")
 
-    removal = {"OldImage": {"large": {"S": ["yes"]}}}  # Of a run with objects, and no other.
-    assert [it["dynamodb"] for it in patterns if it["eventName"] == ["REMOVE"]] == [removal]
+
+def refused_by(mapping: dict[str, Any]) -> tuple[set[tuple[str, str]], list[Any]]:
+    """The changes of kind that a reader of the stream is not invoked for, and which removals it is
+    invoked for."""
+    patterns = [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
     assert len(patterns) <= 5  # As many as a mapping takes.
 
     def passes(event: str, old: str | None, new: str) -> bool:
@@ -275,22 +283,54 @@ def test_the_relay_is_invoked_for_changes_that_call_for_a_hint(resources: Any) -
 
         return any(map(fits, patterns))
 
-    kinds = ("enqueued", "scheduled", "running", "completed", "canceled")
-    assert all(passes("INSERT", None, kind) for kind in kinds)
-    refused = {(old, new) for old in kinds for new in kinds if not passes("MODIFY", old, new)}
-    claims = {(old, "running") for old in kinds}
-    writes_to_ended = {
-        (old, new) for old in ("completed", "canceled") for new in ("completed", "canceled")
-    }
-    assert refused == claims | writes_to_ended
+    assert all(passes("INSERT", None, kind) for kind in KINDS)
+    removals = [it["dynamodb"] for it in patterns if it["eventName"] == ["REMOVE"]]
+    return {it for it in product(KINDS, KINDS) if not passes("MODIFY", *it)}, removals
+
+
+CLAIMS = set(product(KINDS, ["running"]))
+WRITES_TO_ENDED = set(product(["completed", "canceled"], repeat=2))
+
+
+def test_the_relay_is_invoked_for_changes_that_call_for_a_hint(resources: Any) -> None:
+    (mapping,) = mappings_of(resources, "Workpool-relay")
+    refused, removals = refused_by(mapping)
+    assert refused == CLAIMS | WRITES_TO_ENDED
+    assert removals == [{"OldImage": {"large": {"S": ["yes"]}}}]  # Of a run with objects alone.
+
+
+def test_the_counters_are_invoked_for_every_change_that_counts(resources: Any) -> None:
+    (mapping,) = mappings_of(resources, "Workpool-counters")
+    refused, removals = refused_by(mapping)
+    assert removals == []
+    for old, new in set(product(KINDS, KINDS)) - {("running", "enqueued")}:  # It never goes back.
+        before = a_run(kind=old, enqueued_at=1)
+        again = old in ("completed", "canceled") and new in ("enqueued", "scheduled")
+        after = a_run(kind=new, enqueued_at=2 if again else 1)
+        counts = any(deltas(Change(old=before, new=after)).values())
+        assert counts == ((old, new) not in refused), (old, new)
+
+
+def test_the_counters_are_told_their_shard_and_gather_changes(resources: Any) -> None:
+    """Only a mapping with a tumbling window names the shard."""
+    (mapping,) = mappings_of(resources, "Workpool-counters")
+    assert mapping["TumblingWindowInSeconds"] == 900
+    assert mapping["MaximumBatchingWindowInSeconds"] == 10
+    assert mapping["StartingPosition"] == "TRIM_HORIZON"
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert mapping.get("ParallelizationFactor", 1) == 1  # Several would break a shard's order.
+
+
+def test_the_stream_has_no_more_readers_than_it_serves_well(resources: Any) -> None:
+    streams = [it for it in resources.of(MAPPING).values() if "StreamArn" in str(it)]
+    assert len(streams) == 2
 
 
 def test_the_relay_reads_from_the_oldest_change_and_gives_up_into_a_queue(resources: Any) -> None:
     (mapping,) = mappings_of(resources, "Workpool-relay")
     assert mapping["StartingPosition"] == "TRIM_HORIZON"
     assert mapping["BatchSize"] == 100
-    # The counters know a batch by its first record: half of one would count what was counted.
-    assert mapping["BisectBatchOnFunctionError"] is False
+    assert mapping["BisectBatchOnFunctionError"] is True
     assert mapping["MaximumRetryAttempts"] == 100
     failures = target(mapping["DestinationConfig"]["OnFailure"]["Destination"])
     assert resources.all[failures]["Properties"]["QueueName"] == "Workpool-relay-failures"
@@ -414,7 +454,7 @@ _STREAM = {
 _READ = {"dynamodb:GetItem", "dynamodb:BatchGetItem"}
 _LIST = {*_READ, "dynamodb:Query"}
 _WRITE = {*_READ, "dynamodb:PutItem", "dynamodb:UpdateItem"}
-_COUNT = {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}
+_COUNT = {"dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
 _HINT = {"dynamodb:GetItem", "sqs:SendMessage", "states:StartExecution", "events:PutEvents"}
 _ANSWER = {"states:SendTaskFailure", "states:SendTaskSuccess"}
 _OBJECTS = {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
@@ -434,12 +474,13 @@ _OPERATE = {
             "Api",
             _WRITE | _LIST | _OBJECTS | _OPERATE | {"events:PutEvents", "lambda:InvokeFunction"},
         ),
-        ("RelayFunction", _STREAM | _HINT | _COUNT | {"states:StopExecution", "s3:DeleteObject"}),
+        ("RelayFunction", _STREAM | _HINT | {"states:StopExecution", "s3:DeleteObject"}),
         ("RelayRetry", _HINT),
+        ("Counters", _STREAM | _COUNT),
         (
             "Sweeper",
             _LIST
-            | _COUNT
+            | _WRITE
             | _HINT
             | _OPERATE
             | {"dynamodb:Scan", "dynamodb:DeleteItem", "s3:ListBucket", "s3:DeleteObject"},

@@ -97,6 +97,7 @@ OF_PARTS = {
     "parked-messages-of-parts": "ApproximateNumberOfMessagesVisible",
     "relay-stream": "ApproximateNumberOfMessagesVisible",
     "relay-errors": "Errors",
+    "counters-errors": "Errors",
     "relay-retry-errors": "Errors",
     "completion-errors": "Errors",
     "dead-letters-errors": "Errors",
@@ -113,6 +114,7 @@ def test_whatever_gives_something_up_has_an_alarm(resources: Any) -> None:
     assert found == {
         **{f"default-{what}": its for what, its in OF_A_POOL.items()},
         **{name: (metric, 0) for name, metric in OF_PARTS.items()},
+        "counters-lag": ("IteratorAge", 900_000),
     }
 
 
@@ -124,7 +126,7 @@ def test_an_alarm_is_one_plain_metric_above_a_threshold_and_a_missing_value_is_n
 ) -> None:
     assert not largest.of("AWS::CloudWatch::CompositeAlarm")
     found = largest.of(ALARM).values()
-    assert len(found) == 16 * len(OF_A_POOL) + len(OF_PARTS)
+    assert len(found) == 16 * len(OF_A_POOL) + len(OF_PARTS) + len(["counters-lag"])
     assert len({it["AlarmName"] for it in found}) == len(found)
     for alarm in found:
         assert "Metrics" not in alarm

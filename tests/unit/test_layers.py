@@ -167,9 +167,11 @@ LOADED = {
     "dead_letters": """
         aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier aws.store
         core.changes core.hints core.message verbs.dead_letters verbs.look verbs.relay""",
+    "counters": """
+        aws.clients aws.counters aws.environment aws.logs aws.pools core.changes""",
     "relay": """
-        aws.bus aws.clients aws.counters aws.environment aws.logs aws.payloads aws.pools aws.queues
-        aws.retrier core.changes core.hints core.message verbs.relay""",
+        aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier
+        core.changes core.hints core.message verbs.relay""",
     "relay_retry": """
         aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier aws.store
         core.changes core.hints core.message verbs.look verbs.relay""",
@@ -214,11 +216,11 @@ def test_a_function_loads_what_it_needs(handler: str) -> None:
     own = {f"workpool.{name}" for name in LOADED[handler].split()}
     packages = {".".join(name.split(".")[:2]) for name in own}
     others = {f"handlers.{handler}"}
-    if "handlers.records" in (loaded := loaded_by(f"import handlers.{handler}")):
-        others.add("handlers.records")
+    loaded = loaded_by(f"import handlers.{handler}")
+    others |= {"handlers.records", "handlers.stream"} & loaded
     assert loaded == CALLER | THIRD_PARTY | own | packages | others
 
 
 def test_every_function_is_listed() -> None:
     handlers = {path.stem for path in (FUNCTIONS / "handlers").glob("*.py")}
-    assert handlers - {"__init__", "records"} == set(LOADED)
+    assert handlers - {"__init__", "records", "stream"} == set(LOADED)

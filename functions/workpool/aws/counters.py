@@ -1,161 +1,172 @@
-"""The counters of a pool, in the stats table. The relay counts the changes of the runs table.
+"""The counters of a pool, in the stats table: its pending runs, and what recent runs did.
+
+Only the counters' function counts; it is a reader of the runs table's stream beside the relay, and
+no hint waits for it.
 
 | Row | Written | Read |
 |---|---|---|
-| `pool#<name>`, `pending#<lane>` | per batch of changes | stats: the sum of all lanes |
-| `pool#<name>`, `window#<start>` | per batch of changes | stats: those inside the window |
-| `marker`, `<first sequence>` | per batch of changes | relay: what of a replay counts |
+| `pool#<name>`, `pending#<shard>` | per batch of changes | stats: the sum of all rows |
+| `pool#<name>`, `pending#sum` | what rows of old shards held; where a recount differs | the same |
+| `pool#<name>`, `window#<start>#<shard>` | per batch of changes | stats: those inside the window |
 | `pool#<name>`, `drift` | where a recount differs | the sweeper's next recount |
 
-A batch of changes is counted in one transaction with a marker. The marker is named by the batch's
-first sequence number and holds the last one that was counted. A replay of the batch begins at the
-same change, so it finds the marker and counts only the changes after that.
+Each shard of the stream has rows of its own, so that no writer meets another. Such a row holds the
+place in the shard up to which it has counted. A shard delivers its changes in order, and places
+grow. So a change behind that place is new, and any other was counted before, however the stream
+cuts its batches when it repeats them. Each row is one conditional update, without a transaction.
 """
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from workpool.aws import clients, pools
+from workpool.aws import clients, logs, pools
 from workpool.aws.environment import environment
 from workpool.core.changes import Change, deltas
 from workpool.core.run import Item
 
 if TYPE_CHECKING:
-    from types_boto3_dynamodb.type_defs import (
-        DeleteTypeDef,
-        PutTypeDef,
-        TransactWriteItemTypeDef,
-        UpdateTypeDef,
-    )
+    from types_boto3_dynamodb.type_defs import DeleteTypeDef, UpdateTypeDef
 
-LANES = 8
-"""How many rows share a pool's number of pending runs, so that no writer waits for another."""
+RETENTION_MS = 2 * 24 * 3600 * 1000
+"""After this time no change comes again, since a stream keeps its records for one day. Windows are
+then forgotten, and the pending runs of old shards become part of the sum."""
 
-RETENTION_SECONDS = 2 * 24 * 3600
-"""How long markers and windows are kept. A stream keeps its records for one day."""
-
-MAX_CHANGES = 40
-"""How many changes one transaction counts. A change may need two rows, and a transaction takes at
-most a hundred."""
+PLACE_DIGITS = 40
+"""How long the stream's sequence numbers can be. Rows hold them at this length, so that their order
+is that of the numbers. DynamoDB's own numbers have 38 digits."""
 
 WINDOW_ROWS = 60
-"""How many rows share a pool's window. A row is at least one second wide."""
+"""Into how many parts a pool's window is cut. A part is at least one second wide."""
 
-TRIES = 10
+SUM = "pending#sum"
 
-
-def count(changes: Sequence[Change]) -> None:
-    """Count a batch of changes: each change once, however often the batch comes. Raises ClientError
-    if AWS refuses; the stream then brings the batch again."""
-    if not changes:
-        return
-    first = changes[0].sequence
-    for _ in range(TRIES):
-        counted = _read_marker(first)
-        left = [
-            change for change in changes if counted is None or int(change.sequence) > int(counted)
-        ]
-        if not left:
-            return
-        try:
-            _count(first, counted, left[:MAX_CHANGES])
-        except ClientError as error:  # Somebody else counts the same batch, or a row is busy.
-            if error.response["Error"]["Code"] != "TransactionCanceledException":
-                raise
-        else:
-            if len(left) <= MAX_CHANGES:
-                return
-    raise RuntimeError("the counters stayed busy")
+Counted = dict[str, Counter[str]]
+"""What is to be added to a row, by the place of the change that adds it."""
 
 
-def _count(first: str, counted: str | None, changes: Sequence[Change]) -> None:
-    lane = int(sha256(first.encode()).hexdigest()[:4], 16) % LANES
-    deployed = pools.pools()
-    rows: dict[tuple[str, str], Counter[str]] = {}
-    for change in changes:
-        pool = deployed.get(change.run.pool)
+def count(changes: Iterable[Change], *, shard: str) -> None:
+    """Count changes of one shard of the stream: each change once, however often it comes. Raises an
+    AWSError if AWS refuses a row. The other rows are counted, and the stream repeats the batch."""
+    rows: dict[tuple[str, str], Counted] = {}
+    newest_ms: dict[tuple[str, str], int] = {}
+    for change in sorted(changes, key=_place):
+        pool = pools.pools().get(change.run.pool)
         if pool is None:  # The pool is no longer deployed.
             continue
         added = deltas(change)
-        pending = added.pop("pending", 0)
-        if pending:
-            row = rows.setdefault((_pk(pool.name), f"pending#{lane}"), Counter())
-            row["pending"] += pending
-        if added:
-            window = _window_row(change.at_ms, pool)
-            row = rows.setdefault((_pk(pool.name), window), Counter())
-            for name, value in added.items():
-                row[name] += value
-    expires_at = changes[-1].at_ms // 1000 + RETENTION_SECONDS
-    clients.client("dynamodb").transact_write_items(
-        TransactItems=[
-            _marker_put(first, counted, changes[-1].sequence, expires_at),
-            *(_row_update(pk, sk, row, expires_at) for (pk, sk), row in rows.items()),
-        ]
+        pending = Counter(pending=added.pop("pending", 0))
+        window = f"{_window(change.at_ms, pool)}#{shard}"
+        for sk, counts in ((f"pending#{shard}", pending), (window, added)):
+            if any(counts.values()):
+                row = pool.name, sk
+                rows.setdefault(row, {})[_place(change)] = counts
+                newest_ms[row] = change.at_ms
+    refused = None
+    for (pool_name, sk), counted in rows.items():
+        try:
+            _add(pool_name, sk, counted, newest_ms[pool_name, sk])
+        except clients.AWSError as error:
+            refused = error
+    if refused is not None:
+        raise refused
+
+
+def _place(change: Change) -> str:
+    return change.sequence.zfill(PLACE_DIGITS)
+
+
+def _add(pool: str, sk: str, counted: Counted, at_ms: int) -> None:
+    """Add to one row what it has not counted before. `at_ms`: when the newest change was made."""
+    while counted:
+        try:
+            before = _update(pool, sk, counted, at_ms)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            # `Item` is what botocore adds to this error and its types do not know.
+            place = error.response["Item"]["counted"]["S"]  # type: ignore[typeddict-item]
+            counted = {at: counts for at, counts in counted.items() if at > place}
+        else:
+            if sk.startswith("pending#") and not before:  # A new shard: now and then there is one.
+                try:
+                    _sum_up_old_shards(pool, at_ms)
+                except clients.AWSError as error:  # Somebody else did it, or AWS refuses.
+                    logs.log("shards-not-summed-up", pool=pool, error=str(error))
+            return
+
+
+def _update(pool: str, sk: str, counted: Counted, at_ms: int) -> Item:
+    """Returns the row as it was before; empty if it is new."""
+    sums: Counter[str] = Counter()
+    for counts in counted.values():
+        sums.update(counts)
+    fields = [name for name, value in sums.items() if value]
+    values: Item = {f":{name}": {"N": str(sums[name])} for name in fields}
+    adds = ", ".join(f"#{name} :{name}" for name in fields)
+    kept: Item = {"counted": {"S": max(counted)}, "at": {"N": str(at_ms)}}
+    if not sk.startswith("pending#"):
+        kept["expiresAt"] = {"N": str((at_ms + RETENTION_MS) // 1000)}
+    sets = ", ".join(f"#{name} = :{name}" for name in kept)
+    answer = clients.client("dynamodb").update_item(
+        TableName=environment().stats_table,
+        Key=_key(_pk(pool), sk),
+        UpdateExpression=f"SET {sets}" + (f" ADD {adds}" if adds else ""),
+        ConditionExpression="attribute_not_exists(#counted) OR #counted < :first",
+        ExpressionAttributeNames={f"#{name}": name for name in (*fields, *kept)},
+        ExpressionAttributeValues={
+            **values,
+            **{f":{name}": value for name, value in kept.items()},
+            ":first": {"S": min(counted)},
+        },
+        ReturnValues="ALL_OLD",
+        ReturnValuesOnConditionCheckFailure="ALL_OLD",
     )
+    return answer.get("Attributes", {})
+
+
+def _sum_up_old_shards(pool: str, now_ms: int) -> None:
+    """Add the pending runs of shards that can bring nothing any more to the sum, and forget their
+    rows: a table's stream begins new shards every few hours. The next new shard
+    makes up for a failure."""
+    for row in _read_rows(pool, "pending#", "pending#~"):
+        if "at" not in row or _number(row, "at") >= now_ms - RETENTION_MS:
+            continue
+        forget: DeleteTypeDef = {
+            "TableName": environment().stats_table,
+            "Key": _key(_pk(pool), row["sk"]["S"]),
+            "ConditionExpression": "#counted = :counted",
+            "ExpressionAttributeNames": {"#counted": "counted"},
+            "ExpressionAttributeValues": {":counted": row["counted"]},
+        }
+        add = _add_to_sum(pool, _number(row, "pending"))
+        clients.client("dynamodb").transact_write_items(
+            TransactItems=[{"Delete": forget}, {"Update": add}]
+        )
+
+
+def _add_to_sum(pool: str, pending: int) -> "UpdateTypeDef":
+    return {
+        "TableName": environment().stats_table,
+        "Key": _key(_pk(pool), SUM),
+        "UpdateExpression": "ADD #pending :by",
+        "ExpressionAttributeNames": {"#pending": "pending"},
+        "ExpressionAttributeValues": {":by": {"N": str(pending)}},
+    }
 
 
 def row_width_ms(window_ms: int) -> int:
-    """The width of the rows that share a window of this length."""
+    """The width of the parts of a window of this length."""
     return max(1000, window_ms // WINDOW_ROWS // 1000 * 1000)
 
 
-def _window_row(at_ms: int, pool: pools.Pool) -> str:
+def _window(at_ms: int, pool: pools.Pool) -> str:
     width = row_width_ms(pool.stats_window_ms)
     return f"window#{at_ms // width * width:015d}"
-
-
-def _read_marker(first: str) -> str | None:
-    answer = clients.client("dynamodb").get_item(
-        TableName=environment().stats_table, Key=_key("marker", first), ConsistentRead=True
-    )
-    return answer.get("Item", {}).get("last", {}).get("S")
-
-
-def _marker_put(
-    first: str, counted: str | None, last: str, expires_at: int
-) -> "TransactWriteItemTypeDef":
-    put: PutTypeDef = {
-        "TableName": environment().stats_table,
-        "Item": {
-            **_key("marker", first),
-            "last": {"S": last},
-            "expiresAt": {"N": str(expires_at)},
-        },
-        "ConditionExpression": "attribute_not_exists(pk)",
-    }
-    if counted is not None:
-        put["ConditionExpression"] = "#last = :counted"
-        put["ExpressionAttributeNames"] = {"#last": "last"}
-        put["ExpressionAttributeValues"] = {":counted": {"S": counted}}
-    return {"Put": put}
-
-
-def _row_update(pk: str, sk: str, row: Counter[str], expires_at: int) -> "TransactWriteItemTypeDef":
-    counts = {name: value for name, value in row.items() if value}
-    adds = ", ".join(f"#{name} :{name}" for name in counts) or "#executions :zero"
-    names = {f"#{name}": name for name in counts or ["executions"]}
-    values: Item = {f":{name}": {"N": str(value)} for name, value in counts.items()}
-    values = values or {":zero": {"N": "0"}}
-    expression = f"ADD {adds}"
-    if sk.startswith("window#"):
-        expression += " SET #expiresAt = :expiresAt"
-        names["#expiresAt"] = "expiresAt"
-        values[":expiresAt"] = {"N": str(expires_at)}
-    return {
-        "Update": {
-            "TableName": environment().stats_table,
-            "Key": _key(pk, sk),
-            "UpdateExpression": expression,
-            "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": values,
-        }
-    }
 
 
 def read_pending(pool: str) -> int:
@@ -164,8 +175,8 @@ def read_pending(pool: str) -> int:
 
 
 def read_window(pool: pools.Pool, now_ms: int) -> Counter[str]:
-    """The sums of the pool's window up to now. The window's oldest row counts as a whole."""
-    first = _window_row(now_ms - pool.stats_window_ms, pool)
+    """The sums of the pool's window up to now. The window's oldest part counts as a whole."""
+    first = _window(now_ms - pool.stats_window_ms, pool)
     sums: Counter[str] = Counter()
     for row in _read_rows(pool.name, first, "window#~"):
         for name in ("executions", "errors", "ended", "failed", "duration_ms"):
@@ -173,17 +184,14 @@ def read_window(pool: pools.Pool, now_ms: int) -> Counter[str]:
     return sums
 
 
-def read_newest_window(pool: str) -> str:
-    """The pool's newest window row as text. The text changes whenever an attempt or a run ends."""
-    answer = clients.client("dynamodb").query(
-        TableName=environment().stats_table,
-        KeyConditionExpression="pk = :pk AND begins_with(sk, :window)",
-        ExpressionAttributeValues={":pk": {"S": _pk(pool)}, ":window": {"S": "window#"}},
-        ScanIndexForward=False,
-        Limit=1,
-        ConsistentRead=True,
-    )
-    return json.dumps(answer["Items"], sort_keys=True)
+def read_places(pool: str) -> str:
+    """How far the pool's pending runs are counted, as a short text. It changes whenever a run that
+    was created or ended is counted."""
+    places = [
+        (row["sk"]["S"], row.get("counted", {}).get("S"))
+        for row in _read_rows(pool, "pending#", "pending#~")
+    ]
+    return sha256(json.dumps(places).encode()).hexdigest()[:32]
 
 
 def note_drift(pool: str, finding: str) -> None:
@@ -205,16 +213,9 @@ def correct_pending(pool: str, by: int, *, finding: str) -> bool:
         "ExpressionAttributeNames": {"#finding": "finding"},
         "ExpressionAttributeValues": {":finding": {"S": finding}},
     }
-    correct: UpdateTypeDef = {
-        "TableName": table,
-        "Key": _key(_pk(pool), "pending#0"),
-        "UpdateExpression": "ADD #pending :by",
-        "ExpressionAttributeNames": {"#pending": "pending"},
-        "ExpressionAttributeValues": {":by": {"N": str(by)}},
-    }
     try:
         clients.client("dynamodb").transact_write_items(
-            TransactItems=[{"Delete": remove_finding}, {"Update": correct}]
+            TransactItems=[{"Delete": remove_finding}, {"Update": _add_to_sum(pool, by)}]
         )
     except ClientError as error:
         if error.response["Error"]["Code"] != "TransactionCanceledException":

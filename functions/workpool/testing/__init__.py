@@ -221,10 +221,9 @@ class WorkpoolLocal:
             self._uncounted += changes
 
     def _count_changes(self) -> None:
-        while self._uncounted:
-            batch = self._uncounted[: counters.MAX_CHANGES]
-            counters.count(batch)
-            del self._uncounted[: len(batch)]
+        if self._uncounted:
+            counters.count(self._uncounted, shard="local")
+            self._uncounted = []
 
     def _schedule_cancel_all(self, pool: str) -> None:
         self._schedule(lambda: cancel.carry_out_cancel_all(pools.pool(pool), in_time=lambda: True))

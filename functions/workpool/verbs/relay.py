@@ -1,6 +1,6 @@
 """Relay changes of the runs table as hints: a queue message, a Retrier execution, an event.
 
-The relay function, which calls this, is the only reader of the table's stream. `relay` looks at
+The relay function, which calls this, reads the table's stream. `relay` looks at
 nothing but the change from the old to the new state. It writes nothing to the table and repeats
 nothing itself: if it cannot send a hint now, it puts the run's key on the relay's retry queue, so
 that `look` repeats the hint later. Then it goes on with the batch, so that trouble in one pool does

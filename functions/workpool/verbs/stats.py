@@ -1,4 +1,4 @@
-"""A pool's statistics, read in constant time: from the relay's counters and the open index.
+"""A pool's statistics, read in constant time: from the counters and the open index.
 
 Called by the API, by the stats function once a minute, and by the sweeper, which corrects the
 counter of pending runs.
@@ -136,7 +136,7 @@ def recount(pool: str, pending: int) -> None:
     drift = pending - counted
     if drift == 0:
         return
-    finding = f"{drift} beside {counted}, after {counters.read_newest_window(pool)}"
+    finding = f"{drift} beside {counted}, after {counters.read_places(pool)}"
     if counters.correct_pending(pool, drift, finding=finding):
         logs.log("pending-corrected", pool=pool, counted=counted, by=drift)
     else:
