@@ -140,7 +140,7 @@ def _status(shape: dict[str, Any]) -> Response[str]:
 
 
 def _json(status_code: int, shape: Any) -> Response[str]:
-    text = json.dumps(shape, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(shape, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     # A lone surrogate has no UTF-8: write it as JSON does, with a backslash.
     body = text.encode("utf-8", "backslashreplace").decode()
     return Response(status_code=status_code, content_type="application/json", body=body)

@@ -387,11 +387,11 @@ def test_a_runs_own_base_shapes_its_later_backoffs(world, message) -> None:
 def test_jitter_is_drawn_from_half_to_one_and_a_half(world, message, monkeypatch) -> None:
     drawn: list[tuple[float, float]] = []
 
-    def uniform(low: float, high: float) -> float:
+    def uniform(_: Any, low: float, high: float) -> float:
         drawn.append((low, high))
         return 1.49
 
-    monkeypatch.setattr("random.uniform", uniform)
+    monkeypatch.setattr("random.SystemRandom.uniform", uniform)
     world.action(failing)
     run = world.submit(options={"initialBackoffMs": 10_000})
     attempted(message(run))

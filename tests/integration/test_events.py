@@ -117,7 +117,6 @@ def level(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("IDEMPOTENT_WORKPOOL_LOG_LEVEL", name)
     environment.cache_clear()
     logs.logger.cache_clear()
-    logs.user_logger.cache_clear()
 
 
 @pytest.mark.promise(

@@ -382,7 +382,7 @@ def lambda_context() -> Callable[..., Context]:
 
 @pytest.fixture
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
+    monkeypatch.setattr("random.SystemRandom.uniform", lambda _, low, high: (low + high) / 2)
 
 
 @pytest.fixture

@@ -156,14 +156,15 @@ LOADED = {
     "api": """
         aws.bus aws.clients aws.concurrency aws.counters aws.environment aws.lambda_actions aws.logs
         aws.metrics aws.open_runs aws.overrides aws.payloads aws.pools aws.queues aws.store
-        aws.sweeper aws.trace core.changes core.message verbs.cancel verbs.control verbs.listing
-        verbs.redrive verbs.stats verbs.status verbs.submit""",
+        aws.sweeper aws.trace core.changes core.message core.raised core.result verbs.cancel
+        verbs.control verbs.listing verbs.redrive verbs.stats verbs.status verbs.submit""",
     "completion": """
         aws.clients aws.environment aws.logs aws.payloads aws.pools aws.queues aws.store
-        core.message verbs.complete verbs.user_code""",
+        core.message core.raised verbs.complete verbs.process_state verbs.user_code""",
     "consumer": """
         aws.clients aws.environment aws.lambda_actions aws.logs aws.payloads aws.pools aws.queues
-        aws.retrier aws.store core.message verbs.attempt verbs.user_code verbs.watchdog""",
+        aws.retrier aws.store core.message core.raised core.result verbs.attempt verbs.process_state
+        verbs.user_code verbs.watchdog""",
     "dead_letters": """
         aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier aws.store
         core.changes core.hints core.message verbs.dead_letters verbs.look verbs.relay""",
@@ -180,7 +181,7 @@ LOADED = {
         aws.pools core.changes verbs.stats""",
     "submit": """
         aws.clients aws.environment aws.lambda_actions aws.logs aws.payloads aws.pools aws.store
-        aws.trace verbs.submit""",
+        aws.trace core.raised core.result verbs.submit""",
     "sweeper": """
         aws.bus aws.clients aws.concurrency aws.counters aws.environment aws.logs aws.metrics
         aws.open_runs aws.overrides aws.payloads aws.pools aws.queues aws.retrier aws.store

@@ -8,17 +8,14 @@ from functools import lru_cache
 from typing import Any
 
 from workpool.aws import clients, pools
-from workpool.core import clock
-from workpool.core.request import MAX_DEPTH, is_too_deep
-from workpool.core.retry import Failure, Outcome, Success
-from workpool.core.run import Payload, Run
+from workpool.core import clock, result
+from workpool.core.retry import Failure, Outcome
+from workpool.core.run import Run
 
 PREFIX = "lambda:"
 
 TIMEOUT_CACHE_MS = 60_000
 """How long a function's timeout is used before it is read again."""
-
-TOO_DEEP = Failure(f"the return value must be nested at most {MAX_DEPTH} deep", retryable=False)
 
 
 def is_lambda_action(action: str) -> bool:
@@ -51,20 +48,21 @@ def invoke(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome
                 }
             ),
         )
-        text = answer["Payload"].read().decode()
+        payload = answer["Payload"].read()
     except clients.AWSError as error:
         return Failure(f"{name} could not be invoked: {error}")
-    except UnicodeDecodeError as error:
-        return Failure(f"the return value is not JSON: {error}", retryable=False)
-    return _failure(text) if "FunctionError" in answer else _success(text)
+    if "FunctionError" in answer:
+        return _failure(payload.decode(errors="replace"), name)
+    return _success(payload)
 
 
-def _success(text: str) -> Outcome:
+def _success(payload: bytes) -> Outcome:
+    """The function's answer, as if an action in Python had returned the value."""
     try:
-        value = json.loads(text)
+        value = json.loads(payload.decode())
     except (ValueError, RecursionError) as error:
-        return Failure(f"the return value is not JSON: {error}", retryable=False)
-    return TOO_DEEP if is_too_deep(value) else Success(Payload(text))
+        return result.not_json(error)
+    return result.outcome_of(value)
 
 
 @lru_cache(256)
@@ -74,14 +72,15 @@ def read_timeout_ms(name: str, _period: int) -> int:
     return configuration["Timeout"] * 1000
 
 
-def _failure(text: str) -> Failure:
+def _failure(text: str, name: str) -> Failure:
     """What a function's error means. Its type or its message may say that no retry helps."""
+    text = text or f"{name} failed and said nothing"
     try:
         shape: Any = json.loads(text)
-    except ValueError:
-        shape = None
-    if not isinstance(shape, dict):
+        if not isinstance(shape, dict):
+            return Failure(text)
+        message, kind = str(shape.get("errorMessage") or text), str(shape.get("errorType", ""))
+    except (ValueError, RecursionError):
         return Failure(text)
-    message, kind = str(shape.get("errorMessage") or text), str(shape.get("errorType", ""))
     final = kind.endswith("NonRetryableError") or message.startswith("NonRetryableError:")
     return Failure(message, retryable=not final)

@@ -1,12 +1,19 @@
 """The log lines of a pool: one line of JSON per event, written by Powertools' Logger.
 
+User code in the same process may configure `logging`, or close standard output. The loggers here
+are not part of `logging`'s tree, so that this does not reach them.
+
 `job-start`, `job-retry` and `job-end` are the original component's events, at INFO. Values of
 arguments, contexts and results are logged at DEBUG only.
 """
 
 import json
+import logging
+import os
+import sys
+from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import IO, Any
 
 from aws_lambda_powertools import Logger
 
@@ -16,12 +23,58 @@ from workpool.core.retry import Policy, Reschedule
 from workpool.core.run import Run
 
 
+class _Channel(logging.Logger):
+    """A logger that `logging` does not know: no configuration replaces its handlers or silences
+    it."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return level >= self.level
+
+
+class _Logger(Logger):
+    def _get_logger(self) -> logging.Logger:
+        self._is_deduplication_disabled = True  # There is no parent that would repeat a line.
+        return _Channel(self.service)
+
+
+class _Lines(logging.StreamHandler[IO[str]]):
+    """Writes to standard output as it was, even if user code closes it."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        with suppress(OSError):  # This process has no standard output.
+            _second_output()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.stream.closed:
+            self.stream = _open_line_by_line(_second_output())
+        super().emit(record)
+
+
+def _open_line_by_line(descriptor: int) -> IO[str]:
+    return open(descriptor, "w", buffering=1, encoding="utf-8", closefd=False)
+
+
+@cache
+def _second_output() -> int:
+    """Another descriptor of the standard output that this process began with."""
+    return os.dup(1)
+
+
+def _new_logger(service: str, level: str, **options: Any) -> Logger:
+    return _Logger(
+        service=service,
+        level=level,
+        logger_handler=_Lines(),
+        json_serializer=_to_line,
+        **options,
+    )
+
+
 @cache
 def logger() -> Logger:
     """This process's logger, at the level of the deployment."""
-    return Logger(
-        service=environment().stack, level=_level(), location=None, json_serializer=_to_line
-    )
+    return _new_logger(environment().stack, _level(), location=None)
 
 
 def _to_line(fields: dict[str, Any]) -> str:
@@ -35,17 +88,10 @@ def _level() -> str:
     return "WARNING" if level == "WARN" else level
 
 
-@cache
-def user_logger() -> Logger:
-    """The logger for user code. It has another name, so that the pool's own lines do not get its
-    keys."""
-    return Logger(service=f"{environment().stack}-user", level=_level(), json_serializer=_to_line)
-
-
-def bind_user_logger(run: Run) -> Logger:
-    """Let the lines of user code name this run from now on. Returns the logger for user code."""
-    user = user_logger()
-    user.clear_state()
+def user_logger(run: Run) -> Logger:
+    """A logger for user code, whose lines name this run. Each attempt has one of its own: a thread
+    that outlives its attempt still logs under the right run."""
+    user = _new_logger(f"{environment().stack}-user", _level())
     user.append_keys(runId=run.run_id, pool=run.pool, action=run.action)
     return user
 
@@ -115,8 +161,7 @@ def _run_fields(run: Run | None) -> dict[str, Any]:
 
 @cache
 def always_logger() -> Logger:
-    service = f"{environment().stack}-stats"
-    return Logger(service=service, level="INFO", location=None, json_serializer=_to_line)
+    return _new_logger(f"{environment().stack}-stats", "INFO", location=None)
 
 
 def log_always(event: str, **fields: Any) -> None:

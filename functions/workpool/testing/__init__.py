@@ -20,6 +20,7 @@ does, or how long an action may take: `make up` can.
 
 import asyncio
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,8 +40,8 @@ from moto.dynamodb.models import dynamodb_backends
 
 from workpool import client, lookup
 from workpool._in_process import InProcess
-from workpool.aws import clients, counters, payloads, pools
-from workpool.core import clock, message
+from workpool.aws import clients, counters, logs, payloads, pools
+from workpool.core import clock, message, raised
 from workpool.core.changes import Change
 from workpool.core.run import Item, Payload, Run
 from workpool.testing.cloud import Agenda, Bus, Functions, Queues, Retriers
@@ -138,7 +139,7 @@ class WorkpoolLocal:
             "events": Bus(lambda key: self._schedule(partial(self._complete, key))),
             "lambda": self._functions,
         }
-        on_moto = cache(boto3.client)
+        on_moto = cache(boto3.Session().client)  # The default session is for user code.
 
         def client_of(service: str) -> Any:
             return in_memory.get(service) or on_moto(service)
@@ -151,6 +152,7 @@ class WorkpoolLocal:
             (clock, "sleep", self.tick),
             (watchdog, "guard", self._guard),
             (user_code, "error_text", self._error_text),
+            (logs, "user_logger", _seen_by_caplog(logs.user_logger)),
             (client, "transport", lambda _: Transport(self)),
         ):
             patched.setattr(module, name, replacement)
@@ -240,8 +242,9 @@ class WorkpoolLocal:
     def _error_text(self, error: BaseException) -> str:
         """Every error of user code fails the attempt. An error that is meant for pytest also ends
         the test: remember it, and `_advance` raises it."""
-        if isinstance(error, FOR_PYTEST):
-            self._raised = error
+        for inner in raised.inner_errors(error):
+            if isinstance(inner, FOR_PYTEST):
+                self._raised = inner
         return self._original_error_text(error)
 
     def _schedule_attempt(self, body: str) -> None:
@@ -307,6 +310,17 @@ def _call_outside_event_loop(task: Callable[[], Any]) -> None:
     else:
         with ThreadPoolExecutor(1) as thread:
             thread.submit(task).result()
+
+
+def _seen_by_caplog(user_logger: Callable[[Run], Any]) -> Callable[[Run], Any]:
+    """Let pytest's `caplog` see the lines of user code."""
+
+    def logger_of(run: Run) -> Any:
+        logger = user_logger(run)
+        logger._logger.parent = logging.root
+        return logger
+
+    return logger_of
 
 
 class _Killed(BaseException):

@@ -1,6 +1,5 @@
 """The stack that the pools of a test belong to: its names, its tables, its environment."""
 
-import logging
 from typing import Any
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
@@ -74,13 +73,9 @@ def forget(stack: str) -> None:
         lookup.decorated,
         lambda_actions.read_timeout_ms,
         logs.logger,
-        logs.user_logger,
         logs.always_logger,
     ):
         cached.cache_clear()
-    for name in (stack, f"{stack}-user", f"{stack}-stats"):
-        # A logger that Powertools has made keeps its first handler, and so its standard output.
-        logging.Logger.manager.loggerDict.pop(name, None)
 
 
 def environment(region: str) -> dict[str, str]:

@@ -6,16 +6,16 @@ second action in the same slot.
 """
 
 import json
-import random
 from collections.abc import Callable
-from typing import Any
+from random import SystemRandom
 from uuid import uuid4
 
 from workpool.aws import clients, lambda_actions, logs, payloads, pools, retrier, store
 from workpool.context import ActionContext
-from workpool.core import clock
+from workpool.core import clock, result
 from workpool.core.message import Message, Verdict, judge
-from workpool.core.request import MAX_RESULT_BYTES, is_too_deep
+from workpool.core.raised import inner_errors
+from workpool.core.request import MAX_RESULT_BYTES
 from workpool.core.retry import (
     Failure,
     Outcome,
@@ -24,7 +24,7 @@ from workpool.core.retry import (
     decide,
     recent_attempts,
 )
-from workpool.core.run import Payload, Run
+from workpool.core.run import Run
 from workpool.errors import NonRetryableError, PayloadLost, PayloadUnavailable
 from workpool.verbs import user_code, watchdog
 
@@ -103,6 +103,9 @@ def _perform(
             outcome = _call_action(run, args, lambda: max(0, deadline - clock.now_ms()))
         return _store_value(run, outcome)
 
+    if message.token is not None:
+        clients.client("stepfunctions")  # Before user code, whose environment it would follow.
+
     def write_overrun() -> None:
         error = f"the action ran longer than its {limit_ms / 1000:g} s and was ended"
         _settle(run, Failure(error), message)
@@ -116,22 +119,13 @@ def _call_action(run: Run, args: str, remaining_ms: Callable[[], int]) -> Outcom
     context = ActionContext(**user_code.context_fields(run), remaining_ms=remaining_ms)
     try:
         value = user_code.call(run.action, "action", context, json.loads(args))
-    except NonRetryableError as error:
-        return Failure(user_code.error_text(error), retryable=False)
     except BaseException as error:  # SystemExit, too: an action must not end the consumer.
-        context.logger.warning("the action raised", exc_info=True)
-        return Failure(user_code.error_text(error))
-    return _outcome_of(value)
-
-
-def _outcome_of(value: Any) -> Outcome:
-    """The value that an action returned, as JSON; a Failure if JSON cannot hold it."""
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        return Failure(f"the return value is not JSON: {error}", retryable=False)
-    return lambda_actions.TOO_DEEP if is_too_deep(value) else Success(Payload(text))
+        # A group counts as `except*` sees it: as the errors that it holds.
+        final = any(isinstance(it, NonRetryableError) for it in inner_errors(error))
+        if not final:
+            user_code.log_raised(context.logger, "the action raised")
+        return Failure(user_code.error_text(error), retryable=not final)
+    return result.outcome_of(value)
 
 
 def _store_value(run: Run, outcome: Outcome) -> Outcome:
@@ -156,8 +150,9 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
     claim = run.claim
     while True:
         now = clock.now_ms()
+        # SystemRandom: an action that seeds `random` must not set the delays of its pool.
         decision = decide(
-            run, outcome, policy=pools.policy(run), now_ms=now, u=random.uniform(0.5, 1.5)
+            run, outcome, policy=pools.policy(run), now_ms=now, u=SystemRandom().uniform(0.5, 1.5)
         )
         attempts = recent_attempts(run, outcome, now_ms=now)
         try:

@@ -82,7 +82,7 @@ def _complete_leased(run: Run, handler_input: HandlerInput) -> float | None:
     except store.Refused:
         raise
     except BaseException as error:  # SystemExit, too: a handler must not end the batch.
-        ctx.logger.warning("the completion handler failed", exc_info=True)
+        user_code.log_raised(ctx.logger, "the completion handler failed")
         return _retry_or_park(run, printable(user_code.error_text(error)))
     logs.log("completion-done", run, tries=run.completion_tries)
     return None
