@@ -38,6 +38,7 @@ EXCEPTIONS = {
     ("L1", "Api/Function"): RUNTIME,
     ("L1", "Relay/Function"): RUNTIME,
     ("L1", "Relay/RetryFunction"): RUNTIME,
+    ("L1", "Counters/Function"): RUNTIME,
     ("L1", "Pool-default/Consumer"): RUNTIME,
     ("L1", "Completion/Function"): RUNTIME,
     ("L1", "DeadLetters/Function"): RUNTIME,
@@ -58,6 +59,7 @@ EXCEPTIONS = {
     ("IAM5[Resource::*]", "Pool-default/ConsumerRole/DefaultPolicy"): TOKEN,
     ("IAM5[Resource::*]", "DeadLetters/FunctionRole/DefaultPolicy"): TOKEN,
     ("IAM5[Resource::*]", "Relay/FunctionRole/DefaultPolicy"): STREAM,
+    ("IAM5[Resource::*]", "Counters/FunctionRole/DefaultPolicy"): STREAM,
     (
         f"IAM5[Resource::{_RETRIER}:Workpool-default-retrier:*]",
         "Relay/FunctionRole/DefaultPolicy",
