@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import unicodedata
 from importlib.metadata import files
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def staged_functions(
     """A copy of the code, with the pools in a file: a function's environment is too small."""
     staged = _temporary_directory()
     _check_syntax(source)
+    _check_names(source)
 
     def left_out(directory: str, names: list[str]) -> set[str]:
         unshipped = NOT_SHIPPED if Path(directory) == source / "workpool" else set()
@@ -92,6 +94,25 @@ def _check_syntax(source: Path) -> None:
             line = getattr(error, "lineno", None)
             where = f"{path.relative_to(source.parent)}" + (f", line {line}" if line else "")
             sys.exit(f"{where}: {getattr(error, 'msg', error)}")
+
+
+def _check_names(source: Path) -> None:
+    """Refuse modules of actions and handlers that Python cannot import by their name, or would
+    never import: they would deploy, and their functions would be unknown."""
+    for package in ("actions", "completions"):
+        for path in sorted((source / package).glob("*.py")):
+            where = path.relative_to(source.parent)
+            if (path.with_suffix("") / "__init__.py").exists():
+                sys.exit(
+                    f"{where}: {where.with_suffix('')}/__init__.py has the same name, and Python "
+                    "would import that one alone; remove or rename one of them"
+                )
+            importable = path.stem.isidentifier() and unicodedata.is_normalized("NFKC", path.stem)
+            if not importable and b"workpool" in path.read_bytes():
+                sys.exit(
+                    f"{where}: Python cannot import a module of this name, so its functions could "
+                    "not be run; use letters, digits and underscores"
+                )
 
 
 def _temporary_directory() -> Path:

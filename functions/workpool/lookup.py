@@ -7,8 +7,9 @@ where its function is called.
 
 import ast
 import importlib
-import re
-from collections.abc import Callable
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,7 +24,8 @@ PACKAGES: dict[Decorator, str] = {"action": "actions", "completion": "completion
 UNKNOWN = {"action": UnknownAction, "completion": UnknownCompletion}
 MARK = "__workpool__"
 
-_NAME = re.compile(r"([A-Za-z_]\w*)\.([A-Za-z_]\w*)", re.ASCII)
+MAX_LISTED = 20
+"""How many of the deployed names a message lists."""
 
 
 def action(function: Function) -> Function:
@@ -32,8 +34,7 @@ def action(function: Function) -> Function:
     The action's name is `<module>.<function>`. It may be `async`. This returns the function itself,
     so a test can call it.
     """
-    setattr(function, MARK, "action")
-    return function
+    return _marked(function, "action")
 
 
 def completion(function: Function) -> Function:
@@ -43,7 +44,15 @@ def completion(function: Function) -> Function:
     The handler's name is `<module>.<function>`. It may be `async`. It may return TransactWriteItems
     entries: they are committed in one transaction with the mark that the handler ran.
     """
-    setattr(function, MARK, "completion")
+    return _marked(function, "completion")
+
+
+def _marked(function: Function, decorator: Decorator) -> Function:
+    if not callable(function):
+        raise TypeError(
+            f"@{decorator} needs a function, got {function!r}: what stands under it must return one"
+        )
+    setattr(function, MARK, decorator)
     return function
 
 
@@ -52,27 +61,49 @@ def name_of(function: str | Callable[..., Any], decorator: Decorator) -> str:
     UnknownCompletion if the function is not decorated."""
     if isinstance(function, str):
         return function
-    module = function.__module__.removeprefix(PACKAGES[decorator] + ".")
-    name = f"{module}.{function.__name__}"
+    given = getattr(function, "__name__", repr(function))
+    package = PACKAGES[decorator] + "."
+    module = str(getattr(function, "__module__", "")).removeprefix(package)
+    loaded = sys.modules.get(package + module)
+    if getattr(function, MARK, None) == decorator and getattr(loaded, given, None) is function:
+        return f"{module}.{given}"
+    # A decorator may have replaced the function by one of another name, or by no function at all.
+    for name, source in sorted(sys.modules.items()):
+        module_name = name.removeprefix(package)
+        if name.startswith(package) and "." not in module_name:
+            for attribute, value in list(vars(source).items()):
+                if value is function and attribute in decorated(decorator, module_name):
+                    return f"{module_name}.{attribute}"
     if getattr(function, MARK, None) != decorator:
-        raise UNKNOWN[decorator](f"{name} is not decorated with @{decorator}")
-    return name
+        raise UNKNOWN[decorator](f"{module}.{given} is not decorated with @{decorator}")
+    return f"{module}.{given}"
 
 
 def check(name: str, decorator: Decorator) -> None:
     """Raise UnknownAction or UnknownCompletion if no decorated function has this name."""
-    match = _NAME.fullmatch(name)
-    if match is None or match[2] not in decorated(decorator, match[1]):
-        deployed = [
-            f"{path.stem}.{function}"
-            for path in sorted((ROOT / PACKAGES[decorator]).glob("*.py"))
-            for function in sorted(decorated(decorator, path.stem))
-        ]
-        raise UNKNOWN[decorator](
-            f"no {decorator} {name!r} is deployed; deployed are: "
-            f"{', '.join(deployed[:20]) or 'none'} (functions decorated with @{decorator} in "
-            f"functions/{PACKAGES[decorator]}/<module>.py, by <module>.<function>)"
-        )
+    module, _, function = name.partition(".")
+    if module.isidentifier() and function in decorated(decorator, module):
+        return
+    names = [
+        f"{module}.{function}"
+        for module in _modules(decorator)
+        for function in sorted(decorated(decorator, module))
+    ]
+    listed = ", ".join(names[:MAX_LISTED]) or "none"
+    if len(names) > MAX_LISTED:
+        listed += f" and {len(names) - MAX_LISTED} more"
+    raise UNKNOWN[decorator](
+        f"no {decorator} {name!r} is deployed; deployed are: {listed} (functions decorated with "
+        f"@{decorator} in functions/{PACKAGES[decorator]}/<module>.py, by <module>.<function>)"
+    )
+
+
+def _modules(decorator: Decorator) -> list[str]:
+    """The names of the package's modules that can be imported."""
+    package = ROOT / PACKAGES[decorator]
+    files = {path.stem for path in package.glob("*.py")}
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    return sorted(name for name in files | folders if name.isidentifier())
 
 
 def find(name: str, decorator: Decorator) -> Callable[..., Any]:
@@ -82,33 +113,42 @@ def find(name: str, decorator: Decorator) -> Callable[..., Any]:
     module, _, function = name.partition(".")
     source = importlib.import_module(f"{PACKAGES[decorator]}.{module}")
     found: Callable[..., Any] | None = getattr(source, function, None)
-    if found is None or getattr(found, MARK, None) != decorator:
-        raise UNKNOWN[decorator](f"{name} is not decorated with @{decorator}")
+    if not callable(found):
+        raise UNKNOWN[decorator](
+            f"{name} is {found!r} when its module is imported, not a function decorated with "
+            f"@{decorator}"
+        )
+    # A decorator over ours may return a function without the mark. It is the one to call, unless
+    # the module gives the name to something else, too.
+    if getattr(found, MARK, None) != decorator and not decorated(decorator, module)[function]:
+        raise UNKNOWN[decorator](f"{name} is not decorated with @{decorator}: it is {found!r}")
     return found
 
 
 @lru_cache(256)
-def decorated(decorator: Decorator, module: str) -> frozenset[str]:
-    """The names of the module's functions that have the decorator, read from the module's source.
+def decorated(decorator: Decorator, module: str) -> dict[str, bool]:
+    """The names of the module's functions that have the decorator, read from the module's source,
+    and of each whether the module gives the name to nothing else.
     The source may import `workpool` or the decorator under another name."""
     package = ROOT / PACKAGES[decorator]
     source = next(
         (
             path
-            for path in (package / f"{module}.py", package / module / "__init__.py")
+            # Like Python: of two with the same name, the package is imported.
+            for path in (package / module / "__init__.py", package / f"{module}.py")
             if path.is_file()
         ),
         None,
     )
     if source is None:
-        return frozenset()
+        return {}
     try:
-        body = ast.parse(source.read_bytes()).body
-    except SyntaxError:
-        return frozenset()
+        statements = list(_statements(ast.parse(source.read_bytes()).body))
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
     library_names = {"workpool"}
     decorator_names = set()
-    for node in body:
+    for node in statements:
         if isinstance(node, ast.ImportFrom) and node.module in ("workpool", "workpool.lookup"):
             decorator_names |= {
                 alias.asname or alias.name for alias in node.names if alias.name == decorator
@@ -123,9 +163,37 @@ def decorated(decorator: Decorator, module: str) -> frozenset[str]:
             return node.value.id in library_names and node.attr == decorator
         return isinstance(node, ast.Name) and node.id in decorator_names
 
-    return frozenset(
-        node.name
-        for node in body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and any(is_decorator(expression) for expression in node.decorator_list)
-    )
+    def decorates(node: ast.stmt) -> bool:
+        """`@action def name(...)`, or `name = action(...)` as for a partial."""
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return any(is_decorator(expression) for expression in node.decorator_list)
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        return isinstance(value, ast.Call) and is_decorator(value.func)
+
+    bindings = defaultdict(list)
+    for node in statements:
+        for name in _bound_names(node):
+            bindings[name].append(decorates(node))
+    return {name: all(its) for name, its in bindings.items() if any(its)}
+
+
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.stmt]:
+    """The statements that run when the module is imported, also those in `if`, `try` and the like,
+    but not those in functions and classes."""
+    for node in body:
+        if isinstance(node, ast.stmt):
+            yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
+            yield from _statements(ast.iter_child_nodes(node))
+
+
+def _bound_names(node: ast.stmt) -> Iterator[str]:
+    """The names that a statement gives a value to."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+    else:
+        targets = [*getattr(node, "targets", []), getattr(node, "target", None)]
+        for target in filter(None, targets):
+            yield from (it.id for it in ast.walk(target) if isinstance(it, ast.Name))

@@ -1,10 +1,13 @@
 """`workpool.testing`, for a team's own tests: on a project with actions and handlers of theirs."""
 
 import asyncio
+import importlib
 import json
+import logging
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ import boto3
 import pytest
 
 from workpool import IdempotentWorkpool, InvalidRequest, UnknownAction, UnknownPool, lookup
-from workpool.testing import WorkpoolLocal
+from workpool.testing import WorkpoolLocal, workpool_local
 
 ACTIONS = """
+import asyncio
 import os
 
 import boto3
@@ -46,6 +50,27 @@ async def chain(ctx, args):
     if args["left"]:
         pool = IdempotentWorkpool(ctx.pool)
         return pool.run("orders.chain", {"left": args["left"] - 1})
+
+@action
+async def grouped(ctx, args):
+    if "says" in args:
+        ctx.logger.info(args["says"])
+        return
+    async def fail():
+        pytest.fail("in the group")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail())
+
+@action
+def parent(ctx, args):
+    pool = IdempotentWorkpool(args["pool"])
+    run_id = pool.run("orders.chain", {"left": 0})
+    return pool.wait(run_id, timeout=args.get("timeout", 60)).kind
+
+@action
+def grandparent(ctx, args):
+    pool = IdempotentWorkpool()
+    return pool.wait(pool.run("orders.parent", args), timeout=60).kind
 """
 COMPLETIONS = """
 from workpool import completion
@@ -352,6 +377,90 @@ def test_what_is_meant_for_pytest_is_no_failure_of_the_action(local) -> None:
     IdempotentWorkpool().run("orders.charge", {"wrong": True})
     with pytest.raises(pytest.fail.Exception, match="a mistake of the test's"):
         local.settle()
+
+
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "`workpool_local` says when an action waits for a run that can get no slot",
+)
+@pytest.mark.parametrize("action", ["orders.parent", "orders.grandparent"])
+def test_an_action_that_waits_for_a_run_of_its_own_full_pool_ends_the_test(local, action) -> None:
+    inside = "other" if action == "orders.parent" else "default"
+    run = IdempotentWorkpool(inside).run(action, {"pool": "other"})
+    if action == "orders.grandparent":  # Another run has the slot of the pool `other`.
+        IdempotentWorkpool("other").run("orders.parent", {"pool": "other"})
+    with pytest.raises(RuntimeError, match="every slot is held by an action that waits"):
+        local.settle()
+    assert IdempotentWorkpool(inside).status(run).kind in ("scheduled", "enqueued", "completed")
+
+
+def test_an_action_may_wait_for_a_run_that_gets_a_slot(local) -> None:
+    pool = IdempotentWorkpool()
+    same = pool.run("orders.parent", {"pool": "default"})
+    other = pool.run("orders.grandparent", {"pool": "other"})
+    beside = IdempotentWorkpool("other").run("orders.chain", {"left": 0})
+    local.settle()
+    assert pool.status(same).result == {"type": "success", "returnValue": "completed"}
+    assert pool.status(other).succeeded
+    assert IdempotentWorkpool("other").status(beside).succeeded
+
+
+def test_the_traceback_of_a_failing_test_begins_with_its_own_mistake(local) -> None:
+    IdempotentWorkpool().run("orders.charge", {"wrong": True})
+    with pytest.raises(pytest.fail.Exception, match="a mistake of the test's") as caught:
+        local.settle()
+    assert "no running event loop" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_mistake_of_the_tests_in_a_task_group_ends_the_test(local) -> None:
+    IdempotentWorkpool().run("orders.grouped", {})
+    with pytest.raises(pytest.fail.Exception, match="in the group"):
+        local.settle()
+
+
+def test_caplog_sees_what_user_code_logs(local) -> None:
+    seen: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    logging.root.addHandler(handler)
+    try:
+        IdempotentWorkpool().run("orders.grouped", {"says": "hello"})
+        local.settle()
+    finally:
+        logging.root.removeHandler(handler)
+    assert seen == ["hello"]
+
+
+def test_motos_account_may_be_another(monkeypatch, request) -> None:
+    monkeypatch.setenv("MOTO_ACCOUNT_ID", "111122223333")
+    local = request.getfixturevalue("workpool_local")
+    run_id = IdempotentWorkpool().run("orders.chain", {"left": 0})
+    local.settle()
+    assert IdempotentWorkpool().status(run_id).succeeded
+    assert boto3.client("sts").get_caller_identity()["Account"] == "111122223333"
+
+
+@pytest.mark.promise(
+    "Your own tests with workpool.testing",
+    "`workpool_local` finds the project's actions, although another package is called `actions`",
+)
+def test_a_package_of_the_same_name_is_replaced_for_the_time_of_the_test(
+    tmp_path: Path, monkeypatch, workpool_pools
+) -> None:
+    theirs = tmp_path / "theirs" / "actions"
+    theirs.mkdir(parents=True)
+    (theirs / "__init__.py").touch()
+    (theirs / "orders.py").write_text("MINE = True\n")
+    monkeypatch.syspath_prepend(str(theirs.parent))
+    before = importlib.import_module("actions.orders")
+    fixture = workpool_local.__wrapped__(tmp_path, workpool_pools)
+    local = next(fixture)
+    run_id = IdempotentWorkpool().run("orders.chain", {"left": 0})
+    local.settle()
+    assert IdempotentWorkpool().status(run_id).succeeded
+    assert next(fixture, None) is None
+    assert sys.modules["actions.orders"] is before
+    assert importlib.import_module("actions.orders").MINE
 
 
 @pytest.mark.promise(

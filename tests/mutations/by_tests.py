@@ -13,6 +13,22 @@ ALL = ("tests/unit", "tests/integration")
 PAYLOADS = "tests/integration/test_payloads.py"
 """Quick as well, and they go through most modules."""
 
+USER_CODE = "tests/faults/test_faults_user_code.py"
+"""What user code does to its process, and the answers of functions."""
+
+TESTED_THERE = (
+    "clients",
+    "lambda_actions",
+    "logs",
+    "process_state",
+    "raised",
+    "result",
+    "user_code",
+)
+"""Modules that USER_CODE tests."""
+
+COPIED = (*ALL, "tests/faults/conftest.py", "tests/faults/cloud.py", USER_CODE)
+
 ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_docs.py", "test_mutations.py")
 """Tests that read the docs or the catalogue, of which the copy has none."""
 
@@ -36,7 +52,7 @@ class Tests:
     def __init__(self, base: Path) -> None:
         """Copy the tree to `base`, and find out which tests fail there without a mutation. Raises
         RuntimeError if the tests cannot be run there."""
-        copy_tree(base, ALL, leave_out=ABOUT_THE_CHECKOUT)
+        copy_tree(base, COPIED, leave_out=ABOUT_THE_CHECKOUT)
         failing = _failures(base, ALL, seconds=SLOWEST_SECONDS * 10)
         for test in failing:
             if test.startswith("("):
@@ -56,6 +72,7 @@ def own_tests(file: str) -> list[str]:
     """The tests that are most likely to notice. They are tried first, since they are quick."""
     module = Path(file).stem
     paths = [f"{part}/test_{ELSEWHERE.get(module, module)}.py" for part in ALL]
+    paths += [USER_CODE] if module in TESTED_THERE else []
     return [it for it in paths if (ROOT / it).is_file()]
 
 

@@ -103,6 +103,116 @@ def test_a_name_that_no_longer_stands_for_its_decorated_function_is_refused(code
         lookup.find("jobs.work", "action")
 
 
+OTHERS = """
+import functools
+from workpool import action
+def unlike(function):
+    def wrapper(*given): return function(*given)
+    return wrapper
+def nothing(function): return None
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if True:\n @action\n def work(ctx, args): return 7",
+        "if False:\n pass\nelse:\n @action\n def work(ctx, args): return 7",
+        "try:\n @action\n def work(ctx, args): return 7\nfinally:\n pass",
+        "try:\n raise ValueError\nexcept ValueError:\n @action\n def work(c, a): return 7",
+        "match 1:\n case 1:\n  @action\n  def work(ctx, args): return 7",
+        "if True:\n @action\n def work(c, a): return 7\nelse:\n @action\n def work(c, a): return 8",
+        "@unlike\n@action\ndef work(ctx, args): return 7",
+        "@action\n@unlike\ndef work(ctx, args): return 7",
+        "def seven(number, ctx, args): return number\nwork = action(functools.partial(seven, 7))",
+        "@action\n@functools.partial(functools.partial, lambda f, *a: f(*a))\n"
+        "def work(ctx, args): return 7",
+        "@functools.lru_cache\n@action\ndef work(ctx, args): return 7",
+    ],
+)
+def test_what_python_can_import_and_call_can_be_run_and_named(code: Code, text: str) -> None:
+    code("actions", "jobs", OTHERS + text)
+    lookup.check("jobs.work", "action")
+    found = lookup.find("jobs.work", "action")
+    assert found(None, () if "lru_cache" in text else {}) == 7
+    assert lookup.name_of(found, "action") == "jobs.work"
+
+
+def test_a_decorator_imported_in_a_try_is_the_decorator(code: Code) -> None:
+    text = "try:\n from workpool import action\nexcept ImportError:\n pass\n"
+    code("actions", "jobs", text + "@action\ndef work(ctx, args): return 7")
+    assert lookup.find("jobs.work", "action")(None, {}) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "reason"),
+    [
+        ("@nothing\n@action\ndef work(c, a): pass", UnknownAction, r"jobs\.work is None"),
+        (
+            "@action\n@nothing\ndef work(c, a): pass",
+            TypeError,
+            "@action needs a function, got None",
+        ),
+        ("if False:\n @action\n def work(c, a): pass", UnknownAction, r"jobs\.work is None"),
+        (
+            "if False:\n @action\n def work(c, a): pass\nelse:\n def work(c, a): pass",
+            UnknownAction,
+            "not decorated with @action",
+        ),
+        (
+            "@action\ndef work(c, a): pass\nfor work in [print]: pass",
+            UnknownAction,
+            "not decorated",
+        ),
+        ("@action\ndef work(c, a): pass\nfrom os import getpid as work", UnknownAction, "not dec"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_the_reason(
+    code: Code, text: str, error: type[Exception], reason: str
+) -> None:
+    code("actions", "jobs", OTHERS + text)
+    with pytest.raises(error, match=reason):
+        lookup.find("jobs.work", "action")
+
+
+def test_of_a_module_and_a_package_of_one_name_the_package_counts_as_in_python(
+    code: Code, tmp_path: Path
+) -> None:
+    head = "from workpool import action\n@action\ndef "
+    (tmp_path / "actions" / "jobs").mkdir()
+    code("actions", "jobs", head + "hidden(c, a): pass")
+    code("actions", "jobs/__init__", head + "work(c, a): return 7")
+    assert lookup.find("jobs.work", "action")(None, {}) == 7
+    with pytest.raises(UnknownAction):
+        lookup.check("jobs.hidden", "action")
+
+
+def test_letters_of_any_language_may_name_a_module_and_a_function(code: Code) -> None:
+    code("actions", "jöbs", "from workpool import action\n@action\ndef größe(c, a): return 7")
+    assert lookup.find("jöbs.größe", "action")(None, {}) == 7
+
+
+def test_only_names_that_can_be_run_are_listed_and_what_is_left_out_is_counted(
+    code: Code, tmp_path: Path
+) -> None:
+    head = "from workpool import action\n"
+    (tmp_path / "actions" / "package").mkdir()
+    for module in ("send-mail", "my.jobs", "package/__init__"):
+        code("actions", module, head + "@action\ndef work(c, a): pass")
+    with pytest.raises(UnknownAction, match=r"deployed are: package\.work \(functions"):
+        lookup.check("send-mail.work", "action")
+    lookup.decorated.cache_clear()
+    code("actions", "many", head + "".join(f"@action\ndef f{it}(c, a): pass\n" for it in range(24)))
+    with pytest.raises(UnknownAction, match=r"many\.f\d+ and 5 more \(functions"):
+        lookup.check("my.jobs.work", "action")
+
+
+def test_a_module_that_cannot_be_parsed_for_another_reason_has_no_actions(code: Code) -> None:
+    code("actions", "jobs", "\0")
+    with pytest.raises(UnknownAction):
+        lookup.check("jobs.work", "action")
+
+
 @pytest.mark.parametrize(
     "name",
     [

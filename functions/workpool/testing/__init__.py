@@ -22,9 +22,12 @@ import asyncio
 import json
 import logging
 import os
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
@@ -35,7 +38,6 @@ from urllib.parse import unquote, urlsplit
 import boto3
 import pytest
 from moto import mock_aws
-from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
 
 from workpool import client, lookup
@@ -45,7 +47,7 @@ from workpool.core import clock, message, raised
 from workpool.core.changes import Change
 from workpool.core.run import Item, Payload, Run
 from workpool.testing.cloud import Agenda, Bus, Functions, Queues, Retriers
-from workpool.testing.stack import BUCKET, DEFAULTS, STACK, environment, forget, tables
+from workpool.testing.stack import BUCKET, DEFAULTS, STACK, account, environment, forget, tables
 from workpool.verbs import attempt, cancel, complete, relay, user_code, watchdog
 
 REGION = "us-east-1"
@@ -89,7 +91,7 @@ def workpool_local(
     deployed = {name: DEFAULTS | settings for name, settings in workpool_pools.items()}
     pools_file = tmp_path / "pools.json"
     pools_file.write_text(json.dumps(deployed))
-    with pytest.MonkeyPatch.context() as patched, mock_aws():
+    with pytest.MonkeyPatch.context() as patched, _packages_of_project(patched), mock_aws():
         patched.delenv("AWS_PROFILE", raising=False)
         for name, value in environment(os.environ.get("AWS_DEFAULT_REGION", REGION)).items():
             patched.setenv(name, value)
@@ -115,6 +117,27 @@ def workpool_local(
     forget(STACK)
 
 
+@contextmanager
+def _packages_of_project(patched: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let `actions` and `completions` be the project's, although other packages of these names may
+    have been imported. Those come back in the end."""
+    patched.syspath_prepend(str(lookup.ROOT))
+    replaced = set()
+    for package in lookup.PACKAGES.values():
+        folders = getattr(sys.modules.get(package), "__path__", ())
+        if package in sys.modules and str(lookup.ROOT / package) not in folders:
+            replaced.add(package)
+            for name in _modules_of({package}):
+                patched.delitem(sys.modules, name)
+    yield
+    for name in _modules_of(replaced):
+        del sys.modules[name]
+
+
+def _modules_of(packages: set[str]) -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] in packages]
+
+
 class WorkpoolLocal:
     """The pools of a test, and their clock. Nothing happens by itself: things happen only while
     `settle`, `tick` or a client's `wait` moves the clock. While an action runs, the clock does not
@@ -132,6 +155,10 @@ class WorkpoolLocal:
         self._original_error_text = user_code.error_text
         self._attempts_to_kill = 0
         self._raised: BaseException | None = None
+        self._running: Counter[str] = Counter()
+        """By pool: how many of its actions run. More than one thing happens at a time only while
+        an action moves the clock, since it waits for another run."""
+        self._without_slot: list[message.Message] = []
         self._functions = Functions(self._schedule_cancel_all)
         in_memory = {
             "sqs": Queues(self._schedule_attempt),
@@ -187,6 +214,9 @@ class WorkpoolLocal:
         for _ in range(MAX_STEPS):
             self._relay_changes()
             at_ms = self._agenda.next_at()
+            if at_ms is None and self._without_slot:
+                self._raised = _Deadlock(self._without_slot)
+                raise self._raised
             if at_ms is None or (until is not None and at_ms > until):
                 self._count_changes()
                 return
@@ -194,8 +224,10 @@ class WorkpoolLocal:
             self.now_ms = max(self.now_ms, at_ms)
             _call_outside_event_loop(task)
             if self._raised is not None:
-                raised, self._raised = self._raised, None
-                raise raised
+                error = self._raised
+                if not self._running.total():  # Else an action would catch it: raise it again.
+                    self._raised = None
+                raise error
         raise RuntimeError(f"after {MAX_STEPS} steps there is still something to do")
 
     def _schedule(self, task: Callable[[], Any], seconds: float = 0) -> None:
@@ -205,7 +237,7 @@ class WorkpoolLocal:
         """Relay what is in the runs table's stream. Reads it from moto's memory, not by the API:
         when moto undoes a refused transaction, it replaces the table by a copy, whose stream is
         another."""
-        region = dynamodb_backends[DEFAULT_ACCOUNT_ID][os.environ["AWS_DEFAULT_REGION"]]
+        region = dynamodb_backends[account()][os.environ["AWS_DEFAULT_REGION"]]
         shard = region.tables[f"{STACK}-runs"].stream_shard
         assert shard is not None
         records, shard.items = [item.to_json()["dynamodb"] for item in shard.items], []
@@ -252,12 +284,21 @@ class WorkpoolLocal:
 
     def _attempt(self, received: message.Message) -> None:
         pool = pools.pool(received.run.partition("#")[0])
+        if self._running[pool.name] >= pool.max_parallelism:
+            self._without_slot.append(received)
+            return
         deadline_ms = self.now_ms + pool.action_timeout_ms + MARGIN_MS
+        self._running[pool.name] += 1
         try:
             with patch.dict(os.environ, self._environments[pool.name]):
                 seconds = attempt.attempt(received, remaining_ms=lambda: deadline_ms - self.now_ms)
         except _Killed:
             seconds = (deadline_ms - self.now_ms) / 1000 + HIDDEN_SECONDS
+        finally:
+            self._running[pool.name] -= 1
+            waiting, self._without_slot = self._without_slot, []
+            for it in waiting:
+                self._schedule(partial(self._attempt, it))
         if seconds is not None:
             self._schedule(partial(self._attempt, received), seconds)
 
@@ -303,9 +344,7 @@ class Transport(InProcess):
 def _call_outside_event_loop(task: Callable[[], Any]) -> None:
     """Call the task where no event loop runs. An `async` action needs a loop of its own, and an
     `async` test already runs in one."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if asyncio._get_running_loop() is None:
         task()
     else:
         with ThreadPoolExecutor(1) as thread:
@@ -321,6 +360,18 @@ def _seen_by_caplog(user_logger: Callable[[Run], Any]) -> Callable[[Run], Any]:
         return logger
 
     return logger_of
+
+
+class _Deadlock(RuntimeError):
+    """An action waits for a run that gets no slot while it waits."""
+
+    def __init__(self, waiting: Sequence[message.Message]) -> None:
+        super().__init__(
+            f"{waiting[0].run} waits for a slot of its pool, and every slot is held by an action "
+            "that waits for another run. Deployed, they would wait until actionTimeoutSeconds is "
+            "over. Let the parent end and its completion handler go on, or give the children a "
+            "pool of their own"
+        )
 
 
 class _Killed(BaseException):

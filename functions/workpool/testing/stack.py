@@ -1,5 +1,6 @@
 """The stack that the pools of a test belong to: its names, its tables, its environment."""
 
+import os
 from typing import Any
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
@@ -22,6 +23,11 @@ DEFAULTS: dict[str, Any] = {
     "lambdaActions": [],
 }
 """A pool's settings where the configuration has none, under the names of `cdk.json`."""
+
+
+def account() -> str:
+    """The account that moto plays."""
+    return os.environ.get("MOTO_ACCOUNT_ID", DEFAULT_ACCOUNT_ID)
 
 
 def tables(*, runs: str, stats: str) -> list[dict[str, Any]]:
@@ -80,7 +86,7 @@ def forget(stack: str) -> None:
 
 def environment(region: str) -> dict[str, str]:
     """The environment of a function of the stack, with credentials and the region."""
-    queues = f"https://sqs.{region}.amazonaws.com/{DEFAULT_ACCOUNT_ID}"
+    queues = f"https://sqs.{region}.amazonaws.com/{account()}"
     return {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
@@ -97,7 +103,7 @@ def environment(region: str) -> dict[str, str]:
         "WORKPOOL_PARKED_QUEUE": f"{queues}/{{pool}}-parked",
         "WORKPOOL_SHARED_PARKED_QUEUE": f"{queues}/parked",
         "WORKPOOL_RELAY_RETRY_QUEUE": f"{queues}/relay-retry",
-        "WORKPOOL_RETRIER": f"arn:aws:states:{region}:{DEFAULT_ACCOUNT_ID}:stateMachine:{{pool}}",
+        "WORKPOOL_RETRIER": f"arn:aws:states:{region}:{account()}:stateMachine:{{pool}}",
         "WORKPOOL_CONSUMER": f"{STACK}-{{pool}}-consumer",
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "INFO",
     }
