@@ -16,6 +16,7 @@ from importlib.metadata import files
 from pathlib import Path
 
 from infra.config import PoolConfig
+from infra.packages import are_installed, set_modes, wanted
 
 FUNCTIONS = Path(__file__).parent.parent / "functions"
 
@@ -44,6 +45,7 @@ def staged_functions(
     shutil.copytree(source, staged, ignore=left_out, dirs_exist_ok=True)
     entries = {pool.name: pool.for_functions(reserved=reserved, tracing=tracing) for pool in pools}
     (staged / "pools.json").write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+    set_modes(staged)
     return staged
 
 
@@ -66,6 +68,7 @@ def staged_layer() -> Path:
             target = staged / "python" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(str(file.locate()), target)
+    set_modes(staged)
     return staged
 
 
@@ -76,12 +79,14 @@ def installed_packages(source: Path) -> Path | None:
     this machine, sets WORKPOOL_PACKAGES to another directory.
     """
     requirements = source / "requirements.txt"
-    lines = requirements.read_text().splitlines() if requirements.exists() else []
-    if not any(line.partition("#")[0].strip() for line in lines):
+    if not wanted(requirements):
         return None
     directory = Path(os.environ.get("WORKPOOL_PACKAGES", source.parent / ".packages" / "lambda"))
-    if not directory.is_dir():
-        sys.exit("The packages of functions/requirements.txt are not installed: make packages")
+    if not are_installed(requirements, directory):
+        sys.exit(
+            "The packages of functions/requirements.txt are not installed as it names them now; "
+            "type: make packages"
+        )
     return directory
 
 

@@ -5,13 +5,14 @@ emulator, those of the interpreter that runs it. It changes nothing but the dire
 `make` calls it before a synth, and so does each deploy to the emulator.
 """
 
-import hashlib
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
 
+from infra.packages import STAMP, digest, set_modes, wanted
 from local.errors import LocalError
 
 Target = Literal["lambda", "emulator"]
@@ -24,35 +25,39 @@ _FOR_LAMBDA = [
     "--only-binary=:all:",
 ]
 
+_NO_WHEEL = re.compile(r"No matching distribution found for (\S+)")
+
 
 def install(project: Path, *, to: Path, target: Target) -> Path:
-    """Install the packages into `to` unless they are there, and return `to`: a layer's content."""
+    """Install the packages into `to` unless they are there, and return `to`: a layer's content.
+    If that fails, `to` does not exist afterwards: a layer must not be empty, or of another day."""
     requirements = project / "functions" / "requirements.txt"
-    wanted = _read_names(requirements)
-    stamp = to / "requirements"
-    digest = hashlib.sha256("\n".join([target, sys.version, *wanted]).encode()).hexdigest()
-    if stamp.exists() and stamp.read_text() == digest:
+    names = wanted(requirements)
+    stamp = f"{digest(names)}\n{target} {sys.version if target == 'emulator' else ''}\n"
+    if (to / STAMP).exists() and (to / STAMP).read_text() == stamp:
         return to
     shutil.rmtree(to, ignore_errors=True)
-    (to / "python").mkdir(parents=True)
-    if wanted:
-        _run_pip(requirements, to / "python", _FOR_LAMBDA if target == "lambda" else [])
-    stamp.write_text(digest)
-    return to
+    unfinished = to.with_name(f"{to.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    (unfinished / "python").mkdir(parents=True)
+    if names:
+        _run_pip(requirements, unfinished / "python", target)
+    (unfinished / STAMP).write_text(stamp)
+    set_modes(unfinished)
+    return unfinished.rename(to)
 
 
-def _read_names(requirements: Path) -> list[str]:
-    """The file's lines that name a package, without comments."""
-    lines = requirements.read_text().splitlines() if requirements.exists() else []
-    return [name for line in lines if (name := line.partition("#")[0].strip())]
-
-
-def _run_pip(requirements: Path, to: Path, options: list[str]) -> None:
+def _run_pip(requirements: Path, to: Path, target: Target) -> None:
     command = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    command += ["--target", str(to), "--requirement", str(requirements), *options]
+    command += ["--target", str(to), "--requirement", str(requirements)]
+    command += _FOR_LAMBDA if target == "lambda" else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = next(
-            (line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr
-        )
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        reason = errors[0] if errors else done.stderr
+        if target == "lambda" and (missing := _NO_WHEEL.search(done.stderr)):
+            reason = (
+                f"{missing[1]} has no wheel for Lambda, that is, for Python 3.13 on Linux and "
+                f"arm64. Choose a version that has one, or check the name. pip said: {reason}"
+            )
         raise LocalError(f"functions/requirements.txt cannot be installed: {reason}")

@@ -1,11 +1,15 @@
 """Packages for actions: installed from functions/requirements.txt, for where they are to run."""
 
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infra.asset import installed_packages, staged_functions
 from local import packages
 from local.errors import LocalError
 
@@ -116,3 +120,138 @@ def test_a_package_that_cannot_be_installed_is_told_in_one_line_and_tried_again(
             LocalError, match=r"^functions/requirements\.txt cannot be installed: ER"
         ):
             packages.install(project, to=project / "there", target="emulator")
+
+
+def synthesized(project: Path) -> Path | None:
+    """The layer that a synth would take."""
+    return installed_packages(project / "functions")
+
+
+def installed(project: Path) -> Path:
+    return packages.install(project, to=project / ".packages" / "lambda", target="lambda")
+
+
+STALE = "are not installed as it names them now; type: make packages"
+
+
+def test_a_failed_install_leaves_nothing_that_a_synth_takes_for_the_packages(
+    project: Path, wheel: Path
+) -> None:
+    require(project, f"{wheel}\n")
+    installed(project)
+    assert synthesized(project) is not None
+    require(project, f"{project}/missing.whl\n")
+    for _ in range(2):
+        with pytest.raises(LocalError):
+            installed(project)
+        with pytest.raises(SystemExit, match=STALE):
+            synthesized(project)
+    (project / ".packages" / "lambda" / "python").mkdir(parents=True)  # As older versions left it.
+    with pytest.raises(SystemExit, match=STALE):
+        synthesized(project)
+
+
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "A synth refuses packages that are not what `functions/requirements.txt` names now",
+)
+def test_a_change_in_the_file_or_in_one_that_it_includes_is_refused_until_it_is_installed(
+    project: Path, asked: list[list[str]]
+) -> None:
+    (project / "functions" / "more").mkdir()
+    more, limits = project / "functions" / "more" / "base.txt", project / "limits.txt"
+    require(project, "# mine\n-r more/base.txt\n")
+    more.write_text("-c ../../limits.txt\n-r base.txt\ntiny\n")
+    limits.write_text("tiny<2\n")
+
+    def is_current() -> bool:
+        try:
+            return synthesized(project) is not None
+        except SystemExit as refusal:
+            assert STALE in str(refusal)
+            return False
+
+    assert not is_current()
+    for change in (
+        lambda: more.write_text("tiny==1\n-c ../../limits.txt\n"),
+        lambda: limits.write_text("tiny<1  # older\n"),
+        lambda: require(project, "--requirement=more/base.txt\nother\n"),
+    ):
+        installed(project)
+        assert is_current()
+        change()
+        assert not is_current()
+    installed(project)
+    assert len(asked) == 4
+    limits.write_text("# another comment\ntiny<1\n")
+    assert is_current()
+    require(project, "# nothing\n")
+    assert synthesized(project) is None
+
+
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def modes(directory: Path) -> set[str]:
+    return {oct(path.stat().st_mode & 0o777) for path in directory.rglob("*")}
+
+
+def test_what_is_shipped_can_be_read_by_all_whatever_the_umask(
+    project: Path, wheel: Path, strict_umask: None
+) -> None:
+    require(project, f"{wheel}\n")
+    assert modes(installed(project)) <= {"0o755", "0o644"}
+    (project / "functions" / "actions").mkdir()
+    (project / "functions" / "actions" / "jobs.py").touch()
+    script = project / "functions" / "actions" / "script"
+    script.touch(mode=0o700)
+    staged = staged_functions(project / "functions", (), reserved=True)
+    assert modes(staged) == {"0o755", "0o644"}
+    assert oct((staged / "actions" / "script").stat().st_mode & 0o777) == "0o755"
+
+
+def test_a_package_without_a_wheel_for_lambda_is_told_as_that(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip = (
+        "ERROR: Could not find a version that satisfies the requirement tiny==3 (from versions: 1)"
+        "\nERROR: No matching distribution found for tiny==3\n"
+    )
+    monkeypatch.setattr(
+        packages.subprocess,
+        "run",
+        lambda command, **_: subprocess.CompletedProcess(command, 1, "", pip),
+    )
+    require(project, "tiny==3\n")
+    with pytest.raises(LocalError, match="tiny==3 has no wheel for Lambda, that is, for Python 3"):
+        installed(project)
+    with pytest.raises(LocalError, match="cannot be installed: ERROR: Could not"):
+        packages.install(project, to=project / "there", target="emulator")
+
+
+@pytest.mark.parametrize(
+    ("files", "refused"),
+    [
+        (["reports.py", "reports/__init__.py"], "actions/reports/__init__.py has the same name"),
+        (["send-mail.py"], "actions/send-mail.py: Python cannot import a module of this name"),
+        (["my.mails.py"], "actions/my.mails.py: Python cannot import"),
+        (["jöbs.py", "reports/data.py", "reports/__init__.py"], None),
+    ],
+)
+def test_modules_whose_functions_could_not_be_run_are_refused_at_synth(
+    project: Path, files: list[str], refused: str | None
+) -> None:
+    for file in files:
+        path = project / "functions" / "actions" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("from workpool import action\n@action\ndef work(c, a): pass\n")
+    (project / "functions" / "actions" / "no-action.py").write_text("print('a script')\n")
+    if refused is None:
+        staged_functions(project / "functions", (), reserved=True)
+    else:
+        with pytest.raises(SystemExit, match=refused):
+            staged_functions(project / "functions", (), reserved=True)
