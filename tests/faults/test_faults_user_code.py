@@ -121,8 +121,9 @@ STATE: dict[str, Callable[[], Any]] = {
 )
 @pytest.mark.parametrize("ends", ["returns", "raises"])
 def test_fault_42_what_an_action_leaves_behind_reaches_neither_the_pool_nor_the_next_run(
-    world, message, logged, leave: Callable[[], None], ends: str
+    world, message, logged, monkeypatch, leave: Callable[[], None], ends: str
 ) -> None:
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.Session())
     seen: list[dict[str, Any]] = []
 
     def work(ctx: Any, args: Any) -> None:

@@ -27,7 +27,7 @@ TESTED_THERE = (
 )
 """Modules that USER_CODE tests."""
 
-COPIED = (*ALL, "tests/faults/conftest.py", "tests/faults/cloud.py", USER_CODE)
+COPIED = (*ALL, "tests/faults/conftest.py", "tests/faults/cloud.py", USER_CODE, "infra")
 
 ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_docs.py", "test_mutations.py")
 """Tests that read the docs or the catalogue, of which the copy has none."""
@@ -62,10 +62,7 @@ class Tests:
 
     def first_to_notice(self, file: str, tree: Path) -> str | None:
         """A test that fails in this tree, in which the file was changed."""
-        here = [USER_CODE] if Path(file).stem in TESTED_THERE else []
-        for tests in (here, [*own_tests(file), PAYLOADS], ALL):
-            if not tests:
-                continue
+        for tests in ([*own_tests(file), PAYLOADS], ALL):
             if failed := _failures(tree, tests, "-x", *self._left_out):
                 return failed[0]
         return None
@@ -75,6 +72,7 @@ def own_tests(file: str) -> list[str]:
     """The tests that are most likely to notice. They are tried first, since they are quick."""
     module = Path(file).stem
     paths = [f"{part}/test_{ELSEWHERE.get(module, module)}.py" for part in ALL]
+    paths += [USER_CODE] if module in TESTED_THERE else []
     return [it for it in paths if (ROOT / it).is_file()]
 
 

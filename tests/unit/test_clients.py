@@ -13,10 +13,16 @@ from workpool.aws import clients, payloads
 @pytest.fixture(autouse=True)
 def deployed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     environment.set_variables(monkeypatch)
-    clients.client.cache_clear()  # type: ignore[attr-defined]
+    _forget_clients()
     yield
-    clients.client.cache_clear()  # type: ignore[attr-defined]
+    _forget_clients()
     environment.forget()
+
+
+def _forget_clients() -> None:
+    """Also the session: it keeps the region that the process began with."""
+    clients.client.cache_clear()  # type: ignore[attr-defined]
+    clients._session.cache_clear()
 
 
 @pytest.mark.promise(
