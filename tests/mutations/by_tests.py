@@ -34,6 +34,7 @@ ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_docs.py", "test_mutations.py")
 
 SLOWEST_SECONDS = 180
 ELSEWHERE = {
+    "__init__": "local_fixture",
     "bus": "relay",
     "changes": "hints",
     "counters": "stats",
