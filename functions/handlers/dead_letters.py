@@ -19,4 +19,4 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         handled = dead_letters.handle_work_letter(pool, record["body"])
         return None if handled else LOOK_AGAIN_SECONDS
 
-    return for_each_record(event, handle_letter)
+    return for_each_record(event, handle_letter, parallel=True)

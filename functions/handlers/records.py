@@ -4,6 +4,7 @@ Every handler of a queue uses this.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from workpool.aws import logs, queues
@@ -14,25 +15,41 @@ Record = dict[str, Any]
 
 
 def for_each_record(
-    event: dict[str, Any], handle: Callable[[Record], float | None]
+    event: dict[str, Any], handle: Callable[[Record], float | None], *, parallel: bool = False
 ) -> dict[str, Any]:
     """Call `handle` for each record. Returns the response of ReportBatchItemFailures.
+
+    `parallel`: all at the same time, so that a service that does not answer delays only those that
+    need it.
 
     `handle` returns None if the record is done, else the seconds after which it must come back. If
     `handle` raises, the record comes back after its queue's visibility timeout. A record that this
     version cannot read is set aside immediately, since waiting would not help.
     """
-    unfinished = []
-    for record in event["Records"]:
+
+    def finish(record: Record) -> bool:
         try:
             seconds = _handle_or_set_aside(record, handle)
             if seconds is None:
-                continue
+                return True
             queues.change_visibility(record["eventSourceARN"], record["receiptHandle"], seconds)
         except Exception as error:
             logs.log_error("record-failed", error, messageId=record["messageId"])
-        unfinished.append({"itemIdentifier": record["messageId"]})
-    return {"batchItemFailures": unfinished}
+        return False
+
+    records = event["Records"]
+    if parallel and len(records) > 1:
+        with ThreadPoolExecutor(len(records)) as threads:
+            finished = list(threads.map(finish, records))
+    else:
+        finished = [finish(record) for record in records]
+    return {
+        "batchItemFailures": [
+            {"itemIdentifier": record["messageId"]}
+            for record, done in zip(records, finished, strict=True)
+            if not done
+        ]
+    }
 
 
 def _handle_or_set_aside(record: Record, handle: Callable[[Record], float | None]) -> float | None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from handlers.stream import read_changes
-from workpool.aws import logs, queues
+from workpool.aws import logs
 from workpool.verbs.relay import relay
 
 
@@ -11,6 +11,5 @@ def handler(event: dict[str, Any], context: Any) -> None:
     changes, unreadable = read_changes(event)
     for key, error in unreadable.items():
         logs.log("item-unreadable", key=key, error=str(error))
-    if unreadable:  # `relay_retry` sets them aside, until a newer version looks at them again.
-        queues.relay_later(list(unreadable))
-    relay(changes)
+    # `relay_retry` sets unreadable ones aside, until a newer version looks at them again.
+    relay(changes, unreadable=list(unreadable))

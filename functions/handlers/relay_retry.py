@@ -8,4 +8,4 @@ from workpool.verbs.look import look
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return for_each_record(event, lambda record: look(key_of(record["body"])))
+    return for_each_record(event, lambda record: look(key_of(record["body"])), parallel=True)

@@ -256,6 +256,19 @@ class Cloud:
         self.queues.on(queue).pop(sent.number, None)
         return True
 
+    def deliver_all(self, queue: str) -> int:
+        """All visible messages of a queue in one batch. How many were acknowledged."""
+        function, handler = READERS[queue]
+        batch = self.queues.visible(queue)
+        for sent in batch:
+            self.queues.receive(sent, seconds=SECONDS[function])
+        event = queue_event(queue, [sent.received() for sent in batch])
+        back = handed_back(self._invoke(function, handler, event))
+        done = [sent for sent in batch if str(sent.number) not in back]
+        for sent in done:
+            del self.queues.on(queue)[sent.number]
+        return len(done)
+
     def sweep(self, overdue_seconds: int = 900) -> int:
         """How many hints it repeated."""
         event = {"overdueSeconds": overdue_seconds}

@@ -1,13 +1,16 @@
 """The relay and its retry queue: what goes out for a batch of the stream, and what AWS refuses."""
 
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from handlers import relay, relay_retry
 from tests.support.invocations import bodies_handed_back
+from workpool.aws import clients
 from workpool.core.run import Run
 
 NOW = 1_790_000_000_000
@@ -222,6 +225,28 @@ def test_an_event_that_the_bus_refuses_goes_to_the_retry_queue(world) -> None:
     assert retried(world) == ["default#r0", "default#r10", "default#r11"]
 
 
+def test_a_queue_that_never_answers_is_asked_once_and_delays_no_event(world) -> None:
+    """The clock moves on by the longest call, while the other calls begin."""
+
+    def hangs(call: Any, parameters: dict[str, Any]) -> Any:
+        time.sleep(0.05)
+        world.tick(clients.LONGEST_CALL_SECONDS)
+        raise ReadTimeoutError(endpoint_url="sqs")
+
+    ended, waiting = world.a_run(run_id="e"), world.a_run(run_id="w", kind="scheduled", due=LATER)
+    event = creations(world, runs_of(world, "enqueued", 25))
+    for run in (ended, waiting):
+        canceled = replace(run, kind="canceled", result="canceled")
+        event["Records"] += world.change(run, canceled)["Records"]
+    world.on("send_message_batch", hangs)
+    relayed(event)
+    assert sorted(it["runId"] for it in world.announced()) == ["e", "w"]
+    sent = [given for name, given in world.calls if name == "send_message_batch"]
+    assert [it["QueueUrl"].rpartition("-")[2] for it in sent] == ["work", *["retry"] * 3]
+    assert sum(len(it["Entries"]) for it in sent[1:]) == 25
+    assert world.made("stop_execution") == 0  # It only saves money, and the time is gone.
+
+
 def test_one_pools_missing_queue_holds_up_no_other_pool(world) -> None:
     ghost = world.a_run(run_id="r1", pool="ghost")
     later = world.a_run(run_id="r2", pool="ghost", kind="scheduled", due=LATER)
@@ -318,8 +343,9 @@ def test_a_hint_that_is_refused_again_goes_back_alone(world) -> None:
     world.put(world.a_run(run_id="r2"))
     world.refuse("send_message_batch", "OverLimit")
     first, second = (json.dumps({"v": 1, "run": f"default#r{n}"}) for n in (1, 2))
-    assert looked_at(world, first, second) == [first]
-    assert [it["run"] for it in world.bodies("default-work")] == ["default#r2"]
+    [back] = looked_at(world, first, second)
+    [sent] = [it["run"] for it in world.bodies("default-work")]
+    assert {json.loads(back)["run"], sent} == {"default#r1", "default#r2"}
 
 
 def test_the_key_of_a_run_of_a_newer_version_is_parked(world) -> None:

@@ -161,55 +161,6 @@ def test_counted_batches_that_come_again_as_one_count_nothing(world) -> None:
     "Each change of a run counts once, even if a batch is replayed, a "
     "process dies, or two processes count at the same time",
 )
-@settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(data=st.data())
-def test_whatever_the_stream_repeats_and_however_it_cuts_it_each_change_counts_once(
-    world, data: st.DataObject
-) -> None:
-    """Two shards, each in order. A batch may fail at any of its rows, and then a shard goes on from
-    any checkpoint that it ever had, in batches that are cut anew."""
-    pool = f"p{len(world.pools)}"  # Of its own, since the examples share the table.
-    world.pools[pool] = dict(world.pools["default"])
-    write_pools(world.source, world.pools)
-    world.calls.clear()
-    of_shard = {shard: moved(changes(world, 8, start=8 * shard), pool) for shard in (0, 1)}
-    position = {0: 0, 1: 0}
-    for _ in range(data.draw(st.integers(2, 9))):
-        shard = data.draw(st.sampled_from((0, 1)))
-        begin = data.draw(st.integers(0, position[shard]))
-        end = data.draw(st.integers(begin, 8))
-        if data.draw(st.booleans()):
-            world.pass_by("update_item", times=data.draw(st.integers(0, 1)))
-            (world.die_before if data.draw(st.booleans()) else world.die_after)("update_item")
-        with suppress(world.Died):
-            count(of_shard[shard][begin:end], shard=f"shard-{shard}")
-            position[shard] = max(position[shard], end)
-        world.forget_faults()
-    seen = [it for shard, its in of_shard.items() for it in its[: position[shard]]]
-    for shard, its in of_shard.items():  # What a batch that failed left half counted comes again.
-        count(its[: position[shard]], shard=f"shard-{shard}")
-        more = its[position[shard] :]
-        seen += more
-        count(more, shard=f"shard-{shard}")
-    added: Counter[str] = Counter()
-    for change in seen:
-        added.update(deltas(change))
-    assert counters.read_pending(pool) == added["pending"]
-    window = counters.read_window(pools.pool(pool), NOW)
-    assert window == Counter({name: added[name] for name in window})
-
-
-@pytest.mark.promise(
-    "Statistics",
-    "Each change of a run counts once, even if a batch is replayed, a "
-    "process dies, or two processes count at the same time",
-)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_process_that_dies_at_a_count_has_it_counted_once_all_the_same(
@@ -420,6 +371,55 @@ def test_counters_are_forgotten_but_for_the_pending(world) -> None:
     assert {row["expiresAt"]["N"] for row in rows if "expiresAt" in row} == {
         str(NOW // 1000 + 2 * 24 * 3600)
     }
+
+
+@pytest.mark.promise(
+    "Statistics",
+    "Each change of a run counts once, even if a batch is replayed, a "
+    "process dies, or two processes count at the same time",
+)
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_whatever_the_stream_repeats_and_however_it_cuts_it_each_change_counts_once(
+    world, data: st.DataObject
+) -> None:
+    """Two shards, each in order. A batch may fail at any of its rows, and then a shard goes on from
+    any checkpoint that it ever had, in batches that are cut anew."""
+    pool = f"p{len(world.pools)}"  # Of its own, since the examples share the table.
+    world.pools[pool] = dict(world.pools["default"])
+    write_pools(world.source, world.pools)
+    world.calls.clear()
+    of_shard = {shard: moved(changes(world, 8, start=8 * shard), pool) for shard in (0, 1)}
+    position = {0: 0, 1: 0}
+    for _ in range(data.draw(st.integers(2, 9))):
+        shard = data.draw(st.sampled_from((0, 1)))
+        begin = data.draw(st.integers(0, position[shard]))
+        end = data.draw(st.integers(begin, 8))
+        if data.draw(st.booleans()):
+            world.pass_by("update_item", times=data.draw(st.integers(0, 1)))
+            (world.die_before if data.draw(st.booleans()) else world.die_after)("update_item")
+        with suppress(world.Died):
+            count(of_shard[shard][begin:end], shard=f"shard-{shard}")
+            position[shard] = max(position[shard], end)
+        world.forget_faults()
+    seen = [it for shard, its in of_shard.items() for it in its[: position[shard]]]
+    for shard, its in of_shard.items():  # What a batch that failed left half counted comes again.
+        count(its[: position[shard]], shard=f"shard-{shard}")
+        more = its[position[shard] :]
+        seen += more
+        count(more, shard=f"shard-{shard}")
+    added: Counter[str] = Counter()
+    for change in seen:
+        added.update(deltas(change))
+    assert counters.read_pending(pool) == added["pending"]
+    window = counters.read_window(pools.pool(pool), NOW)
+    assert window == Counter({name: added[name] for name in window})
 
 
 # The counters' function

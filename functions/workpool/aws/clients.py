@@ -27,8 +27,18 @@ if TYPE_CHECKING:  # Only mypy imports these: no function ships them.
 AWSError = (ClientError, BotoCoreError)
 """What a client raises if AWS refuses a call or cannot be reached."""
 
+ATTEMPTS = 3
+CONNECT_SECONDS = 2
+READ_SECONDS = 5
+
+LONGEST_CALL_SECONDS = ATTEMPTS * (CONNECT_SECONDS + READ_SECONDS) + 1 + 2
+"""How long a call takes at most, with all its repetitions, if a service accepts it and never
+answers. In between, the SDK pauses for up to 1 and 2 seconds. Each function has time for it."""
+
 CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=5, read_timeout=20
+    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+    connect_timeout=CONNECT_SECONDS,
+    read_timeout=READ_SECONDS,
 )
 
 S3_CONFIG = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})

@@ -58,14 +58,11 @@ def deliver_again(pool: str, body: str, run: Run) -> None:
     )
 
 
-def relay_later(keys: Sequence[str]) -> None:
-    """Ask for another look at these runs soon. Raises RuntimeError if SQS did not take them all."""
+def relay_later(keys: Sequence[str]) -> list[str]:
+    """Ask for another look at these runs soon. Returns the keys that SQS did not take."""
     bodies = [json.dumps({"v": VERSION, "run": key}) for key in keys]
     refused = _send(environment().relay_retry_queue, bodies, [{} for _ in bodies])
-    if refused:
-        raise RuntimeError(
-            f"the relay's retry queue took only {len(keys) - len(refused)} of {len(keys)} keys"
-        )
+    return [keys[at] for at in refused]
 
 
 def set_aside_message(pool: str | None, body: str, *, reason: str) -> None:
