@@ -79,7 +79,7 @@ def _of_pool(pool: Pool) -> list[cloudwatch.IWidget]:
         _graph(
             "Given up: dead letters, parked messages and completions; hints repeated",
             [
-                metrics.waiting(pool.dead_letters),
+                metrics.always_hidden(pool.dead_letters),
                 metrics.waiting(pool.parked),
                 metrics.own(name, "Parked"),
                 metrics.own(name, "HintsRepeated"),
@@ -112,14 +112,15 @@ def _of_parts(
         _graph(
             "Dead letters; parked messages",
             [
-                metrics.waiting(it)
-                for it in (
-                    relay.dead_letters,
-                    relay.failures,
-                    completion.rule_dead_letters,
-                    completion.dead_letters,
-                    dead_letters.parked,
-                )
+                *(
+                    metrics.always_hidden(it)
+                    for it in (
+                        relay.dead_letters,
+                        completion.rule_dead_letters,
+                        completion.dead_letters,
+                    )
+                ),
+                *(metrics.waiting(it) for it in (relay.failures, dead_letters.parked)),
             ],
         ),
     ]

@@ -13,6 +13,10 @@ from workpool.errors import UnknownShape
 Record = dict[str, Any]
 
 
+class BatchFailed(Exception):
+    """None of the records could be handled. Raised so that the invocation counts as an error."""
+
+
 def for_each_record(
     event: dict[str, Any], handle: Callable[[Record], float | None]
 ) -> dict[str, Any]:
@@ -21,8 +25,11 @@ def for_each_record(
     `handle` returns None if the record is done, else the seconds after which it must come back. If
     `handle` raises, the record comes back after its queue's visibility timeout. A record that this
     version cannot read is set aside immediately, since waiting would not help.
+
+    Raises BatchFailed if that happens to all records. They come back as they would otherwise, but
+    Lambda counts an invocation that hands all its records back as a success, and no alarm sees it.
     """
-    unfinished = []
+    unfinished, failed = [], 0
     for record in event["Records"]:
         try:
             seconds = _handle_or_set_aside(record, handle)
@@ -31,7 +38,10 @@ def for_each_record(
             queues.change_visibility(record["eventSourceARN"], record["receiptHandle"], seconds)
         except Exception as error:
             logs.log_error("record-failed", error, messageId=record["messageId"])
+            failed += 1
         unfinished.append({"itemIdentifier": record["messageId"]})
+    if failed and failed == len(event["Records"]):
+        raise BatchFailed(f"none of {failed} messages could be done: see record-failed")
     return {"batchItemFailures": unfinished}
 
 
