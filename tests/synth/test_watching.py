@@ -289,8 +289,39 @@ def test_the_dashboard_shows_what_is_published_and_what_an_operator_asks_for(
     assert dashboard["DashboardName"] == "Workpool"
     assert '"p50"' in body and '"p99"' in body
     assert '{"value":10,"label":"maxParallelism, as deployed"' in re.sub(r"\s", " ", body)
-    assert text(resources.template["Outputs"]["DashboardUrl"]["Value"]).endswith(
-        "#dashboards/dashboard/Workpool"
+
+
+def resolved(value: Any, template: dict[str, Any], given: dict[str, str]) -> str:
+    """A value of the template, as CloudFormation fills it in where these parameters are given."""
+    match value:
+        case {"Fn::Join": [separator, parts]}:
+            return str(separator).join(resolved(part, template, given) for part in parts)
+        case {"Ref": name}:
+            return given[name]
+        case {"Fn::If": [condition, yes, no]}:
+            one, other = template["Conditions"][condition]["Fn::Equals"]
+            same = resolved(one, template, given) == resolved(other, template, given)
+            return resolved(yes if same else no, template, given)
+    assert isinstance(value, str)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "host"),
+    [
+        ("aws", "eu-west-1", "eu-west-1.console.aws.amazon.com"),
+        ("aws-cn", "cn-north-1", "cn-north-1.console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "us-gov-west-1.console.amazonaws-us-gov.com"),
+        ("aws-eusc", "eusc-de-east-1", "eusc-de-east-1.console.amazonaws-eusc.eu"),
+    ],
+)
+def test_the_url_of_the_dashboard_leads_to_the_console_of_the_partition(
+    partition: str, region: str, host: str, resources: Any
+) -> None:
+    url = resources.template["Outputs"]["DashboardUrl"]["Value"]
+    given = {"AWS::Partition": partition, "AWS::Region": region}
+    assert resolved(url, resources.template, given) == (
+        f"https://{host}/cloudwatch/home?region={region}#dashboards/dashboard/Workpool"
     )
 
 
