@@ -19,6 +19,9 @@ from infra.pool import Pool
 
 LAG_MS = 15 * 60 * 1000
 
+#: A dead letter is normally looked at within seconds.
+UNREAD_SECONDS = 900
+
 
 class Alarms(Construct):
     def __init__(
@@ -45,13 +48,11 @@ class Alarms(Construct):
         self.of_pools = {pool.config.name: self._of_pool(pool) for pool in pools}
         self.of_parts = [
             *(
-                self._alarm(
-                    f"dead-letters-of-{part}",
-                    "dead-letters-of-parts",
-                    f"Messages of {part} were received too often, or could not be delivered",
-                    metrics.waiting(queue),
-                )
+                alarm
                 for part, queue in dead_letters.items()
+                for alarm in self._of_letters(
+                    f"dead-letters-of-{part}", "dead-letters-of-parts", f"of {part}", queue
+                )
             ),
             self._alarm(
                 "parked-messages-of-parts",
@@ -85,7 +86,10 @@ class Alarms(Construct):
 
     def _of_pool(self, pool: Pool) -> list[cloudwatch.Alarm]:
         name, limits = pool.config.name, pool.config.alarms
-        return [
+        letters = self._of_letters(
+            f"{name}-dead-letters", "dead-letters", f"of pool {name}", pool.dead_letters
+        )
+        return letters + [
             self._alarm(f"{name}-{what}", what, f"Pool {name}: {meaning}", metric, threshold)
             for what, meaning, metric, threshold in (
                 ("wedged", "runs are due, but none ends", metrics.own(name, "Wedged"), 0),
@@ -114,12 +118,6 @@ class Alarms(Construct):
                     0,
                 ),
                 (
-                    "dead-letters",
-                    "messages were received too often",
-                    metrics.waiting(pool.dead_letters),
-                    0,
-                ),
-                (
                     "parked-messages",
                     "the pool's queue got messages that this version cannot read",
                     metrics.waiting(pool.parked),
@@ -134,6 +132,28 @@ class Alarms(Construct):
             )
         ]
 
+    def _of_letters(
+        self, name: str, runbook: str, whose: str, queue: sqs.Queue
+    ) -> list[cloudwatch.Alarm]:
+        """Two, because no single metric shows a letter both when its function fails and when its
+        function is not invoked at all."""
+        return [
+            self._alarm(
+                name,
+                runbook,
+                f"Dead letters {whose}: the function that looks at them keeps failing",
+                metrics.always_hidden(queue),
+                periods=2,
+            ),
+            self._alarm(
+                f"{name}-unread",
+                runbook,
+                f"Dead letters {whose}: no function has looked at one for minutes",
+                metrics.oldest(queue),
+                UNREAD_SECONDS,
+            ),
+        ]
+
     def _alarm(
         self,
         name: str,
@@ -141,8 +161,10 @@ class Alarms(Construct):
         meaning: str,
         metric: cloudwatch.Metric,
         threshold: float = 0,
+        periods: int = 1,
     ) -> cloudwatch.Alarm:
-        """It goes off when one period is above the threshold. A missing value is not a breach."""
+        """It goes off when so many periods in a row are above the threshold. A missing value is
+        not a breach."""
         alarm = cloudwatch.Alarm(
             self,
             name,
@@ -151,7 +173,7 @@ class Alarms(Construct):
             metric=metric,
             threshold=threshold,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            evaluation_periods=1,
+            evaluation_periods=periods,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
         if self._topic is not None:

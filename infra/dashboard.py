@@ -5,7 +5,7 @@ It shows what `infra/alarms.py` alarms on, and what one looks at next. It reads 
 
 from collections.abc import Sequence
 
-from aws_cdk import Aws
+from aws_cdk import Aws, CfnCondition, Fn
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
@@ -20,6 +20,13 @@ from infra.relay import Relay
 
 WIDTH = 24  # of every dashboard
 COLUMN = WIDTH // 4
+
+#: By partition: the host of its console, where it is not AWS's usual one.
+CONSOLES = {
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+    "aws-eusc": "console.amazonaws-eusc.eu",
+}
 
 
 class Dashboard(Construct):
@@ -45,9 +52,21 @@ class Dashboard(Construct):
         dashboard.add_widgets(_alarms("Shared parts", alarms.of_parts))
         dashboard.add_widgets(*_of_parts(relay, counters, completion, dead_letters))
         self.url = (
-            f"https://{Aws.REGION}.console.aws.amazon.com/cloudwatch/home"
+            f"https://{Aws.REGION}.{self._console()}/cloudwatch/home"
             f"?region={Aws.REGION}#dashboards/dashboard/{names.stack}"
         )
+
+    def _console(self) -> str:
+        """The host of the console of the partition that the stack is deployed to."""
+        host = "console.aws.amazon.com"
+        for partition, other in CONSOLES.items():
+            condition = CfnCondition(
+                self,
+                f"Console {partition}",
+                expression=Fn.condition_equals(Aws.PARTITION, partition),
+            )
+            host = Fn.condition_if(condition.logical_id, other, host).to_string()
+        return host
 
 
 def _of_pool(pool: Pool) -> list[cloudwatch.IWidget]:
@@ -79,7 +98,7 @@ def _of_pool(pool: Pool) -> list[cloudwatch.IWidget]:
         _graph(
             "Given up: dead letters, parked messages and completions; hints repeated",
             [
-                metrics.waiting(pool.dead_letters),
+                metrics.always_hidden(pool.dead_letters),
                 metrics.waiting(pool.parked),
                 metrics.own(name, "Parked"),
                 metrics.own(name, "HintsRepeated"),
@@ -112,14 +131,15 @@ def _of_parts(
         _graph(
             "Dead letters; parked messages",
             [
-                metrics.waiting(it)
-                for it in (
-                    relay.dead_letters,
-                    relay.failures,
-                    completion.rule_dead_letters,
-                    completion.dead_letters,
-                    dead_letters.parked,
-                )
+                *(
+                    metrics.always_hidden(it)
+                    for it in (
+                        relay.dead_letters,
+                        completion.rule_dead_letters,
+                        completion.dead_letters,
+                    )
+                ),
+                *(metrics.waiting(it) for it in (relay.failures, dead_letters.parked)),
             ],
         ),
     ]

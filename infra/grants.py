@@ -25,15 +25,13 @@ from infra.sweeper import Sweeper
 
 READ_RUN = ["dynamodb:GetItem"]
 READ_RUNS = ["dynamodb:GetItem", "dynamodb:BatchGetItem"]
+CREATE_RUN = [*READ_RUN, "dynamodb:PutItem"]
 WRITE_RUN = [*READ_RUNS, "dynamodb:PutItem", "dynamodb:UpdateItem"]
 WRITE_OBJECT = ["s3:PutObject"]
 READ_OBJECT = ["s3:GetObject"]
 READ_STATS = ["dynamodb:GetItem", "dynamodb:Query"]
 #: It also deletes the rows of old shards.
 COUNT = ["dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
-WRITE_SETTINGS = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
-#: TransactWriteItems needs the rights of its entries.
-WRITE_IN_TRANSACTION = [*WRITE_RUN, "dynamodb:ConditionCheckItem"]
 ANSWER_TOKEN = ["states:SendTaskFailure", "states:SendTaskSuccess"]
 #: A deployer's own tables, in actions and in the transactions of completion handlers.
 USE_TABLE = [
@@ -85,12 +83,11 @@ def grant_parts(
     # Runs: who may write them, and who may only read them.
     runs = storage.runs.table_arn
     users = (api.function, completion.function, *(pool.consumer for pool in pools))
-    _allow(submit.function, WRITE_RUN, runs)
-    _allow(api.function, WRITE_RUN, runs)
-    for pool in pools:
-        _allow(pool.consumer, WRITE_RUN, runs)
-    _allow(completion.function, WRITE_IN_TRANSACTION, runs)
-    _allow(stats.function, READ_RUNS, runs)
+    # TransactWriteItems needs the rights of its entries, and no right of its own.
+    _allow(submit.function, CREATE_RUN, runs)
+    for writing in users:
+        _allow(writing, WRITE_RUN, runs)
+    _allow(stats.function, ["dynamodb:BatchGetItem"], runs)
 
     # Payloads: whoever submits or attempts a run writes them; whoever removes a run deletes them.
     # S3 answers that an object is missing, and not denied, only to those who may list the bucket.
@@ -116,7 +113,7 @@ def grant_parts(
     operators = (api.function, sweeper.function)
     consumers = [pool.consumer.function_arn for pool in pools]
     for operating in operators:
-        _allow(operating, WRITE_SETTINGS, statistics)
+        _allow(operating, ["dynamodb:UpdateItem"], statistics)
         _allow(
             operating,
             ["lambda:PutFunctionConcurrency", "lambda:GetFunctionConcurrency"],
@@ -139,8 +136,8 @@ def grant_parts(
         *(queue.queue_arn for pool in pools for queue in (pool.dead_letters, pool.parked)),
     )
 
-    # Hints: these four functions read a run and send the hint that its state calls for, which is
-    # a message, an execution or an event.
+    # Hints: these four functions send the hint that a run's state calls for, which is a message, an
+    # execution or an event. The relay knows the state from the stream; the others read the run.
     hinting_functions = (
         relay.function,
         relay.retry_function,
@@ -148,7 +145,8 @@ def grant_parts(
         sweeper.function,
     )
     for hinting in hinting_functions:
-        _allow(hinting, READ_RUN, runs)
+        if hinting is not relay.function:
+            _allow(hinting, READ_RUN, runs)
         _allow(hinting, ["sqs:SendMessage"], *(pool.work.queue_arn for pool in pools))
         _allow(
             hinting,
@@ -156,9 +154,10 @@ def grant_parts(
             *(pool.retrier.state_machine.state_machine_arn for pool in pools),
         )
         _allow(hinting, ["events:PutEvents"], completion.bus.event_bus_arn)
-    # The sweeper finds runs in the index, notes which hints it repeated, and cancels runs.
+    # The sweeper finds runs in the index, notes which hints it repeated, and cancels runs. In the
+    # other table it keeps notes of its own.
     _allow(sweeper.function, ["dynamodb:Scan"], f"{runs}/index/{OPEN_INDEX}")
-    _allow(sweeper.function, ["dynamodb:DeleteItem"], statistics)  # its own notes
+    _allow(sweeper.function, ["dynamodb:PutItem", "dynamodb:DeleteItem"], statistics)
     _allow(sweeper.function, ["dynamodb:BatchGetItem", "dynamodb:UpdateItem"], runs)
     # The relay queues what it cannot send now. It also stops the execution of a canceled run: the
     # name of an execution is made of the run's id, so it is not known here.

@@ -28,12 +28,22 @@ def own(pool: str, name: str) -> cloudwatch.Metric:
 
 
 def waiting(queue: sqs.Queue) -> cloudwatch.Metric:
-    """Messages that wait on a queue."""
+    """Messages that wait on a queue. Of a queue that a function reads this stays 0: its messages
+    are in flight or hidden."""
     return queue.metric_approximate_number_of_messages_visible(period=PERIOD, statistic="Maximum")
 
 
+def always_hidden(queue: sqs.Queue) -> cloudwatch.Metric:
+    """Messages that a function has received and not done, at every look. Messages that are done
+    at once leave a look with none."""
+    return queue.metric_approximate_number_of_messages_not_visible(
+        period=PERIOD, statistic="Minimum"
+    )
+
+
 def oldest(queue: sqs.Queue) -> cloudwatch.Metric:
-    """How long the oldest message has been on a queue, in seconds."""
+    """How long the oldest message has been on a queue, in seconds. SQS leaves out messages that
+    were received three times."""
     return queue.metric_approximate_age_of_oldest_message(period=PERIOD, statistic="Maximum")
 
 

@@ -5,13 +5,17 @@ Every handler of a queue uses this.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 from workpool.aws import logs, queues
 from workpool.aws.environment import environment
 from workpool.errors import UnknownShape
 
 Record = dict[str, Any]
+
+
+class BatchFailed(Exception):
+    """None of the records could be handled. Raised so that the invocation counts as an error."""
 
 
 def for_each_record(
@@ -25,29 +29,35 @@ def for_each_record(
     `handle` returns None if the record is done, else the seconds after which it must come back. If
     `handle` raises, the record comes back after its queue's visibility timeout. A record that this
     version cannot read is set aside immediately, since waiting would not help.
+
+    Raises BatchFailed if `handle` raised for every record. They come back as they would otherwise, but
+    Lambda counts an invocation that hands all its records back as a success, and no alarm sees it.
     """
 
-    def finish(record: Record) -> bool:
+    def finish(record: Record) -> Literal["done", "back", "failed"]:
         try:
             seconds = _handle_or_set_aside(record, handle)
             if seconds is None:
-                return True
+                return "done"
             queues.change_visibility(record["eventSourceARN"], record["receiptHandle"], seconds)
         except Exception as error:
             logs.log_error("record-failed", error, messageId=record["messageId"])
-        return False
+            return "failed"
+        return "back"
 
     records = event["Records"]
     if parallel and len(records) > 1:
         with ThreadPoolExecutor(len(records)) as threads:
-            finished = list(threads.map(finish, records))
+            ends = list(threads.map(finish, records))
     else:
-        finished = [finish(record) for record in records]
+        ends = [finish(record) for record in records]
+    if records and all(end == "failed" for end in ends):
+        raise BatchFailed(f"none of {len(records)} messages could be done: see record-failed")
     return {
         "batchItemFailures": [
             {"itemIdentifier": record["messageId"]}
-            for record, done in zip(records, finished, strict=True)
-            if not done
+            for record, end in zip(records, ends, strict=True)
+            if end != "done"
         ]
     }
 

@@ -237,7 +237,7 @@ class Cloud:
 
     def deliver(self, queue: str, sent: Sent | None = None) -> bool:
         """A message to the function that reads the queue. Whether it was acknowledged."""
-        function, handler = READERS[queue]
+        function, handler = READERS[queue].function, READERS[queue].handler
         if sent is None:
             sent = self.queues.visible(queue)[0]
         if queue in DEAD_LETTERS and sent.receives >= MOST_RECEIVES[queue]:

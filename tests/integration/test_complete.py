@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from handlers import completion
-from tests.support.invocations import bodies_handed_back
+from tests.support.invocations import answer_of, bodies_handed_back
 from workpool.aws import store
 from workpool.core.run import Payload, Run
 from workpool.verbs.complete import MAX_TRIES, complete, retry_delay_seconds
@@ -427,7 +427,7 @@ def test_a_mark_whose_answer_is_lost_counts_once(world, ended, writes: list[Any]
 def handled(world, context: Any, *keys: str) -> list[str]:
     """The keys of the runs whose events go back."""
     event = world.deliver("completions", *(f'{{"v": 1, "run": "{key}"}}' for key in keys))
-    back = bodies_handed_back(event, completion.handler(event, context))
+    back = bodies_handed_back(event, answer_of(completion.handler, event, context))
     return [key for key in keys for body in back if f'"{key}"' in body]
 
 

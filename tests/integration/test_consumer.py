@@ -3,7 +3,8 @@
 import pytest
 
 from handlers import consumer
-from tests.support.invocations import bodies_handed_back
+from handlers.records import BatchFailed
+from tests.support.invocations import answer_of, bodies_handed_back
 
 NOW = 1_790_000_000_000
 KEY = "default#r1"
@@ -12,7 +13,7 @@ KEY = "default#r1"
 def consumed(world, context, *bodies: str) -> tuple[list[str], list[str]]:
     """The bodies of the messages that were received, and of those that go back."""
     event = world.deliver("default-work", *bodies)
-    back = bodies_handed_back(event, consumer.handler(event, context))
+    back = bodies_handed_back(event, answer_of(consumer.handler, event, context))
     return [it["body"] for it in event["Records"]], back
 
 
@@ -30,7 +31,7 @@ def test_a_message_whose_attempt_ended_is_acknowledged(world, message, lambda_co
         ({"kind": "running", "lease": NOW + 9_000}, 9),
         ({"kind": "running", "lease": NOW + 9_001}, 10),
         ({"kind": "scheduled", "due": NOW + 1}, 1),
-        ({"kind": "scheduled", "due": NOW + 100 * 3600 * 1000}, 12 * 3600),
+        ({"kind": "scheduled", "due": NOW + 100 * 3600 * 1000}, 11 * 3600),
     ],
 )
 def test_a_message_that_may_not_act_yet_comes_back_in_time_and_not_before(
@@ -87,6 +88,35 @@ def test_a_message_whose_attempt_meets_an_error_comes_back_alone(
     assert world.run("default#r1").kind == "enqueued"
     assert world.run("default#r2").kind == "completed"
     assert [line["level"] for line in logged("record-failed")] == ["ERROR"]
+
+
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing",
+    "A function that can do none of its messages fails, and so counts as an error",
+)
+def test_a_batch_of_which_nothing_could_be_done_fails_as_a_whole(
+    world, message, logged, lambda_context
+) -> None:
+    """An invocation that hands all messages back is no error to Lambda, and no alarm sees it."""
+    world.action(lambda ctx, args: None)
+    bodies = [message(world.put(world.a_run(run_id=f"r{n}"))).body() for n in (1, 2)]
+    event = world.deliver("default-work", *bodies)
+    world.refuse("get_item", "AccessDeniedException", times=2)
+    with pytest.raises(BatchFailed, match=r"^none of 2 messages could be done") as failed:
+        consumer.handler(event, lambda_context())
+    assert failed.value.__cause__ is failed.value.__context__ is None  # It is logged already.
+    assert len(logged("record-failed")) == 2
+    assert world.comes_back_in() == []
+    assert answer_of(consumer.handler, event, lambda_context()) == {"batchItemFailures": []}
+
+
+def test_a_batch_whose_messages_must_only_wait_does_not_fail(
+    world, message, lambda_context
+) -> None:
+    body = message(world.put(world.a_run(kind="running", lease=NOW + 9_000))).body()
+    event = world.deliver("default-work", body)
+    assert bodies_handed_back(event, consumer.handler(event, lambda_context())) == [body]
+    assert consumer.handler({"Records": []}, lambda_context()) == {"batchItemFailures": []}
 
 
 def test_a_message_whose_return_cannot_be_timed_comes_back_all_the_same(

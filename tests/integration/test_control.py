@@ -9,7 +9,7 @@ from handlers import sweeper
 from workpool import errors
 from workpool.aws import overrides, pools
 from workpool.aws.open_runs import read_runs
-from workpool.core.run import Run, open_partition
+from workpool.core.run import Payload, Run, open_partition
 from workpool.verbs import cancel, control
 
 NOW = 1_790_000_000_000
@@ -307,7 +307,7 @@ def test_cancel_all_works_through_a_thousand_runs(world, sweep, monkeypatch) -> 
     """The walk alone: that each is canceled is seen with fewer below."""
     canceled: list[str] = []
     monkeypatch.setattr(cancel, "CANCEL_PAGE", 300)
-    monkeypatch.setattr(cancel, "cancel", lambda pool, run_id: canceled.append(run_id))
+    monkeypatch.setattr(cancel, "_cancel_run", lambda pool, run_id: canceled.append(run_id))
     runs = open_runs(world, 1000)
     world.tick(10)
     cancel.cancel_all("default")
@@ -375,6 +375,21 @@ def test_cancel_all_asks_what_runs_and_passes_ended_ones_by(world, sweep, pages_
     asked = read_runs([run.key for run in runs])
     assert all(it.kind == "running" and it.cancel_requested for it in asked)
     assert world.run("default#ended") == ended
+
+
+def test_cancel_all_reads_no_payloads(world, sweep) -> None:
+    """An ended run stays in the index while its completion is pending. The sweeper has no right on
+    the objects."""
+    large = Payload(at="default/r1/c1-result", size=40_000)
+    ended = {"kind": "completed", "result": "success", "return_value": large}
+    world.put(world.a_run(run_id="r1", **ended, on_complete="jobs.done", completion="pending"))
+    world.put(world.a_run(run_id="r2", args=Payload(at="default/r2/c1-args", size=3000)))
+    world.tick(1)
+    cancel.cancel_all("default")
+    world.calls.clear()
+    sweep(cancel="default")
+    assert world.run("default#r2").kind == "canceled"
+    assert not {"get_object", "generate_presigned_url"} & {name for name, _ in world.calls}
 
 
 def test_cancel_all_leaves_other_pools_alone(world, sweep) -> None:

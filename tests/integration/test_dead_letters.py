@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from handlers import dead_letters
+from tests.support.invocations import answer_of
 from workpool.core.message import Message
 
 NOW = 1_790_000_000_000
@@ -16,7 +17,7 @@ DUE = NOW - 1000
 def handled(world, queue: str, body: str) -> bool:
     """Whether the letter is done with."""
     event = world.deliver(queue, body)
-    return dead_letters.handler(event, None) == {"batchItemFailures": []}
+    return answer_of(dead_letters.handler, event, None) == {"batchItemFailures": []}
 
 
 @pytest.mark.parametrize("token", [None, "T"])

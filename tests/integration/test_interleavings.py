@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from handlers import consumer, dead_letters, relay
+from tests.support.invocations import answer_of
 from workpool.aws import store
 from workpool.core.message import Message
 from workpool.core.retry import Finish, Reschedule
@@ -248,7 +249,7 @@ def test_16_while_the_table_is_away_no_run_fails_and_then_the_backlog_drains(
     event = world.deliver("default-work", message(run).body())
     world.refuse("get_item", "AccessDeniedException", times=3)
     for _ in range(3):
-        answer = consumer.handler(event, lambda_context())
+        answer = answer_of(consumer.handler, event, lambda_context())
         failed = [{"itemIdentifier": event["Records"][0]["messageId"]}]
         assert answer == {"batchItemFailures": failed}
         assert world.run(KEY) == run

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from handlers import relay, relay_retry
-from tests.support.invocations import bodies_handed_back
+from tests.support.invocations import answer_of, bodies_handed_back
 from workpool.aws import clients
 from workpool.core.run import Run
 
@@ -319,7 +319,7 @@ def test_the_relay_writes_one_line_about_its_batch(world, logged) -> None:
 def looked_at(world, *bodies: str) -> list[str]:
     """The bodies that went back."""
     event = world.deliver("relay-retry", *bodies)
-    return bodies_handed_back(event, relay_retry.handler(event, None))
+    return bodies_handed_back(event, answer_of(relay_retry.handler, event, None))
 
 
 def test_a_run_in_the_retry_queue_gets_its_hint(world) -> None:

@@ -204,7 +204,7 @@ class World:
         **notes: Any,
     ) -> Process:
         """Messages to the function that reads the queue, hidden for its visibility timeout."""
-        function, handler = READERS[queue]
+        function, handler = READERS[queue].function, READERS[queue].handler
         for sent in sents:
             self.queues.receive(sent, seconds=SECONDS[function])
         event = queue_event(queue, [sent.received() for sent in sents])

@@ -292,7 +292,7 @@ MUTATIONS = [Mutation(*it) for it in [
     ("aws/store.py", 'f"#kind = :kind AND #due = :due AND {seen}"', 'f"#kind = :kind AND (#due = :due OR attribute_exists(#kind)) AND {seen}"', "note hint: though the run waits anew"),
     ("aws/store.py", 'f"#kind = :kind AND #due = :due AND {seen}"', 'f"#kind = :kind AND #due = :due AND ({seen} OR attribute_exists(#kind))"', "note hint: though another noted it"),
     # cancel, submit, status, dead letters
-    ("verbs/cancel.py", "run = refused.run", "return describe(run, run_id)", "cancel: does not look again"),
+    ("verbs/cancel.py", "run = refused.run", "return run", "cancel: does not look again"),
     ("verbs/cancel.py", " and not run.cancel_requested:", ":", "cancel: asks for ever"),
     ("verbs/cancel.py", 'if run.kind == "running":', "if False:", "cancel: interrupts what runs"),
     # payloads, and what they ask of others
@@ -345,6 +345,9 @@ MUTATIONS = [Mutation(*it) for it in [
     ("core/request.py", "    if size > MAX_BODY_BYTES:", "    if size >= MAX_BODY_BYTES:", "request: the largest body is too large"),
     ("core/request.py", "            if size > MAX_ITEM_PAYLOAD_BYTES:", "            if size >= MAX_ITEM_PAYLOAD_BYTES:", "request: a transaction's largest is too large"),
     ("core/request.py", "parse_constant=_refuse_constant", "parse_constant=float", "request: NaN is JSON"),
+    # what AWS allows
+    ("aws/queues.py", "MAX_VISIBILITY_SECONDS = 11 * 3600", "MAX_VISIBILITY_SECONDS = 12 * 3600", "queues: hidden for 12 hours, though held before"),
+    ("verbs/cancel.py", "        _cancel_run(pool, run_id)\n", "        cancel(pool, run_id)\n", "cancelAll: reads payloads"),
     # what clients sign
     ("aws/clients.py", ', s3={"addressing_style": "virtual"}', "", "payloads: URLs are signed for S3's global host"),
     ("aws/clients.py", 'signature_version="s3v4", ', "", "payloads: URLs are signed in the older way"),

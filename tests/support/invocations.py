@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
+from handlers.records import BatchFailed
 from tests.support.environment import ACCOUNT, REGION, START_MS
 from workpool.core.run import Item
 
@@ -44,6 +45,17 @@ def queue_event(queue: str, messages: Iterable[tuple[str, str, str]]) -> dict[st
             for message_id, receipt, body in messages
         ]
     }
+
+
+def answer_of(
+    handler: Callable[[dict[str, Any], Any], dict[str, Any]], event: dict[str, Any], context: Any
+) -> dict[str, Any]:
+    """What a queue's mapping takes from an invocation: if it raises, no message is acknowledged."""
+    try:
+        return handler(event, context)
+    except BatchFailed:
+        failed = [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
+        return {"batchItemFailures": failed}
 
 
 def handed_back(answer: dict[str, Any]) -> set[str]:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from handlers import completion, consumer, dead_letters, relay_retry
 from tests.support.environment import STACK
+from tests.support.invocations import answer_of
 
 WORK, LETTERS, PARKED = (f"{STACK}-default-{it}" for it in ("work", "dead-letters", "parked"))
 COMPLETIONS, COMPLETION_LETTERS = f"{STACK}-completions", f"{STACK}-dead-letters-completions"
@@ -19,7 +20,11 @@ MOST_RECEIVES = {WORK: 1000, COMPLETIONS: 100, RETRY: 100}
 
 class Reader(NamedTuple):
     function: str
-    handler: Callable[[Any, Any], Any]
+    handles: Callable[[Any, Any], Any]
+
+    def handler(self, event: Any, context: Any) -> Any:
+        """What the mapping takes from the function."""
+        return answer_of(self.handles, event, context)
 
 
 READERS = {

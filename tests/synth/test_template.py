@@ -469,12 +469,15 @@ _OPERATE = {
 @pytest.mark.parametrize(
     ("part", "rights"),
     [
-        ("Submit", _WRITE | {"s3:PutObject"}),
+        ("Submit", {"dynamodb:GetItem", "dynamodb:PutItem", "s3:PutObject"}),
         (
             "Api",
             _WRITE | _LIST | _OBJECTS | _OPERATE | {"events:PutEvents", "lambda:InvokeFunction"},
         ),
-        ("RelayFunction", _STREAM | _HINT | {"states:StopExecution", "s3:DeleteObject"}),
+        (
+            "RelayFunction",
+            _STREAM | (_HINT - {"dynamodb:GetItem"}) | {"states:StopExecution", "s3:DeleteObject"},
+        ),
         ("RelayRetry", _HINT),
         ("Counters", _STREAM | _COUNT),
         (
@@ -489,10 +492,7 @@ _OPERATE = {
         ("DeadLetters", _HINT | _ANSWER),
         ("PooldefaultConsumer", _WRITE | _LIST | _OBJECTS | _ANSWER | {"sqs:SendMessage"}),
         ("PooldefaultRetrier", {"sqs:SendMessage"}),
-        (
-            "CompletionFunction",
-            _WRITE | _LIST | _OBJECTS | {"dynamodb:ConditionCheckItem", "sqs:SendMessage"},
-        ),
+        ("CompletionFunction", _WRITE | _LIST | _OBJECTS | {"sqs:SendMessage"}),
     ],
 )
 def test_each_part_may_do_its_own_work_and_no_more(
@@ -508,6 +508,41 @@ def test_each_part_may_do_its_own_work_and_no_more(
     logging = {"logs:CreateLogStream", "logs:PutLogEvents"}
     granted = {action for actions, _ in statements(resources, part) for action in actions}
     assert granted - consuming - logging == rights
+
+
+@pytest.mark.parametrize(
+    ("part", "on_runs", "on_stats"),
+    [
+        ("Submit", {"GetItem", "PutItem"}, set()),
+        (
+            "Api",
+            {"BatchGetItem", "GetItem", "PutItem", "UpdateItem"},
+            {"GetItem", "Query", "UpdateItem"},
+        ),
+        ("RelayFunction", set(), set()),
+        ("Counters", set(), {"DeleteItem", "Query", "UpdateItem"}),
+        ("RelayRetry", {"GetItem"}, set()),
+        (
+            "Sweeper",
+            {"BatchGetItem", "GetItem", "UpdateItem"},
+            {"DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem"},
+        ),
+        ("Stats", {"BatchGetItem"}, {"GetItem", "Query"}),
+        ("DeadLetters", {"GetItem"}, set()),
+    ],
+)
+def test_what_a_part_without_user_code_may_do_with_the_tables_is_what_its_code_calls(
+    part: str, on_runs: set[str], on_stats: set[str], resources: Any
+) -> None:
+    def granted(table: str) -> set[str]:
+        return {
+            action.removeprefix("dynamodb:")
+            for actions, on in statements(resources, part)
+            if any(re.fullmatch(rf"\{{Storage{table}\w*\.Arn\}}", one) for one in on)
+            for action in actions
+        }
+
+    assert (granted("Runs"), granted("Stats")) == (on_runs, on_stats)
 
 
 def test_who_operates_a_pool_reaches_the_consumers_and_the_sweeper_and_no_other_function(

@@ -86,23 +86,30 @@ OF_A_POOL = {
     "permanent-failures": ("PermanentFailureRate", 0.05),
     "parked-completions": ("Parked", 0),
     "hints-repeated": ("HintsRepeated", 0),
-    "dead-letters": ("ApproximateNumberOfMessagesVisible", 0),
+    "dead-letters": ("ApproximateNumberOfMessagesNotVisible", 0),
+    "dead-letters-unread": ("ApproximateAgeOfOldestMessage", 900),
     "parked-messages": ("ApproximateNumberOfMessagesVisible", 0),
     "retrier-failed": ("ExecutionsFailed", 0),
 }
 OF_PARTS = {
-    "dead-letters-of-relay-retry": "ApproximateNumberOfMessagesVisible",
-    "dead-letters-of-rule": "ApproximateNumberOfMessagesVisible",
-    "dead-letters-of-completions": "ApproximateNumberOfMessagesVisible",
-    "parked-messages-of-parts": "ApproximateNumberOfMessagesVisible",
-    "relay-stream": "ApproximateNumberOfMessagesVisible",
-    "relay-errors": "Errors",
-    "counters-errors": "Errors",
-    "relay-retry-errors": "Errors",
-    "completion-errors": "Errors",
-    "dead-letters-errors": "Errors",
-    "sweeper-errors": "Errors",
-    "stats-errors": "Errors",
+    **{
+        f"dead-letters-of-{part}": ("ApproximateNumberOfMessagesNotVisible", 0)
+        for part in ("relay-retry", "rule", "completions")
+    },
+    **{
+        f"dead-letters-of-{part}-unread": ("ApproximateAgeOfOldestMessage", 900)
+        for part in ("relay-retry", "rule", "completions")
+    },
+    "parked-messages-of-parts": ("ApproximateNumberOfMessagesVisible", 0),
+    "relay-stream": ("ApproximateNumberOfMessagesVisible", 0),
+    "relay-errors": ("Errors", 0),
+    "counters-errors": ("Errors", 0),
+    "relay-retry-errors": ("Errors", 0),
+    "completion-errors": ("Errors", 0),
+    "dead-letters-errors": ("Errors", 0),
+    "sweeper-errors": ("Errors", 0),
+    "stats-errors": ("Errors", 0),
+    "counters-lag": ("IteratorAge", 900_000),
 }
 
 
@@ -113,8 +120,7 @@ def test_whatever_gives_something_up_has_an_alarm(resources: Any) -> None:
     found = {name: (it["MetricName"], it["Threshold"]) for name, it in alarms(resources).items()}
     assert found == {
         **{f"default-{what}": its for what, its in OF_A_POOL.items()},
-        **{name: (metric, 0) for name, metric in OF_PARTS.items()},
-        "counters-lag": ("IteratorAge", 900_000),
+        **OF_PARTS,
     }
 
 
@@ -126,12 +132,13 @@ def test_an_alarm_is_one_plain_metric_above_a_threshold_and_a_missing_value_is_n
 ) -> None:
     assert not largest.of("AWS::CloudWatch::CompositeAlarm")
     found = largest.of(ALARM).values()
-    assert len(found) == 16 * len(OF_A_POOL) + len(OF_PARTS) + len(["counters-lag"])
+    assert len(found) == 16 * len(OF_A_POOL) + len(OF_PARTS)
     assert len({it["AlarmName"] for it in found}) == len(found)
     for alarm in found:
         assert "Metrics" not in alarm
         assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
-        assert (alarm["EvaluationPeriods"], alarm["Period"]) == (1, 300)
+        assert alarm["Period"] == 300
+        assert alarm["EvaluationPeriods"] == (2 if alarm["Statistic"] == "Minimum" else 1)
         assert alarm["TreatMissingData"] == "notBreaching"
         (dimension,) = alarm["Dimensions"]
         assert is_published(alarm["Namespace"], alarm["MetricName"], dimension["Name"])
@@ -152,6 +159,86 @@ def test_alarms_watch_the_queues_that_nothing_else_drains(resources: Any) -> Non
         "Workpool-dead-letters-completions",
         "Workpool-parked",
     }
+
+
+def read_by(resources: Any, function: str) -> set[str]:
+    """The queues that a function reads, by key."""
+    key, _ = resources.named("AWS::Lambda::Function", function)
+    return {
+        it["EventSourceArn"]["Fn::GetAtt"][0]
+        for it in resources.of("AWS::Lambda::EventSourceMapping").values()
+        if it["FunctionName"] == {"Ref": key}
+    }
+
+
+def rings(alarm: dict[str, Any], minutes: list[int]) -> bool:
+    """Whether these values of its metric, one a minute, set an alarm off at any time."""
+    size = alarm["Period"] // 60
+    periods = [minutes[at : at + size] for at in range(0, len(minutes), size)]
+    value = {"Minimum": min, "Maximum": max, "Sum": sum}[alarm["Statistic"]]
+    above = [value(period) > alarm["Threshold"] for period in periods]
+    wanted = alarm["EvaluationPeriods"]
+    return any(all(above[at : at + wanted]) for at in range(len(above) - wanted + 1))
+
+
+#: What CloudWatch shows of a dead-letter queue, minute by minute. One that a function reads hides
+#: its messages almost always: they are in flight, or hidden after a failed invocation. Of a message
+#: that was received three times SQS does not tell the age.
+QUEUES = {
+    "empty": {"Visible": [0] * 30, "NotVisible": [0] * 30, "Age": [0] * 30},
+    "each letter is done at once": {
+        "Visible": [0] * 30,
+        "NotVisible": [1, 0, 2, 0, 0] * 6,
+        "Age": [1, 0, 3, 0, 0] * 6,
+    },
+    "a letter comes back for a while": {
+        "Visible": [0] * 30,
+        "NotVisible": [0] * 6 + [1] * 7 + [0] * 17,
+        "Age": [0] * 6 + [60, 120, 180, *[0] * 21],
+    },
+    "the function fails with each letter": {
+        "Visible": [0] * 30,
+        "NotVisible": [1] * 30,
+        "Age": [60, 120, 180, *[0] * 27],
+    },
+    "the function is not invoked": {
+        "Visible": [1] * 30,
+        "NotVisible": [0] * 30,
+        "Age": [60 * minute for minute in range(30)],
+    },
+}
+METRICS = {
+    "ApproximateNumberOfMessagesVisible": "Visible",
+    "ApproximateNumberOfMessagesNotVisible": "NotVisible",
+    "ApproximateAgeOfOldestMessage": "Age",
+}
+
+
+@pytest.mark.promise(
+    "Alarms, dashboard, tracing",
+    "An alarm of a queue rings for what such a queue shows, whether a function reads it or none",
+)
+@pytest.mark.parametrize("shown", QUEUES)
+def test_an_alarm_of_a_queue_rings_for_what_such_a_queue_shows(resources: Any, shown: str) -> None:
+    all_read = read_by(resources, "Workpool-dead-letters")
+    by_queue: dict[str, list[dict[str, Any]]] = {}
+    for alarm in alarms(resources).values():
+        if alarm["Namespace"] == "AWS/SQS":
+            queue = alarm["Dimensions"][0]["Value"]["Fn::GetAtt"][0]
+            by_queue.setdefault(queue, []).append(alarm)
+    assert all_read < by_queue.keys()
+    broken = shown in ("the function fails with each letter", "the function is not invoked")
+    for queue, its in by_queue.items():
+        rung = [it for it in its if rings(it, QUEUES[shown][METRICS[it["MetricName"]]])]
+        # Where no function reads, a message stays visible.
+        if queue in all_read or shown in ("empty", "the function is not invoked"):
+            assert len(rung) == broken
+
+
+def test_an_alarm_of_errors_rings_for_one_failed_invocation(resources: Any) -> None:
+    found = [it for it in alarms(resources).values() if it["MetricName"] == "Errors"]
+    assert len(found) == 7
+    assert all(rings(it, [0, 0, 0, 1, 0]) and not rings(it, [0] * 30) for it in found)
 
 
 @pytest.mark.promise("Alarms, dashboard, tracing", "A pool may set its own alarm thresholds")
@@ -202,8 +289,39 @@ def test_the_dashboard_shows_what_is_published_and_what_an_operator_asks_for(
     assert dashboard["DashboardName"] == "Workpool"
     assert '"p50"' in body and '"p99"' in body
     assert '{"value":10,"label":"maxParallelism, as deployed"' in re.sub(r"\s", " ", body)
-    assert text(resources.template["Outputs"]["DashboardUrl"]["Value"]).endswith(
-        "#dashboards/dashboard/Workpool"
+
+
+def resolved(value: Any, template: dict[str, Any], given: dict[str, str]) -> str:
+    """A value of the template, as CloudFormation fills it in where these parameters are given."""
+    match value:
+        case {"Fn::Join": [separator, parts]}:
+            return str(separator).join(resolved(part, template, given) for part in parts)
+        case {"Ref": name}:
+            return given[name]
+        case {"Fn::If": [condition, yes, no]}:
+            one, other = template["Conditions"][condition]["Fn::Equals"]
+            same = resolved(one, template, given) == resolved(other, template, given)
+            return resolved(yes if same else no, template, given)
+    assert isinstance(value, str)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "host"),
+    [
+        ("aws", "eu-west-1", "eu-west-1.console.aws.amazon.com"),
+        ("aws-cn", "cn-north-1", "cn-north-1.console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "us-gov-west-1.console.amazonaws-us-gov.com"),
+        ("aws-eusc", "eusc-de-east-1", "eusc-de-east-1.console.amazonaws-eusc.eu"),
+    ],
+)
+def test_the_url_of_the_dashboard_leads_to_the_console_of_the_partition(
+    partition: str, region: str, host: str, resources: Any
+) -> None:
+    url = resources.template["Outputs"]["DashboardUrl"]["Value"]
+    given = {"AWS::Partition": partition, "AWS::Region": region}
+    assert resolved(url, resources.template, given) == (
+        f"https://{host}/cloudwatch/home?region={region}#dashboards/dashboard/Workpool"
     )
 
 

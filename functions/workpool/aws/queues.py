@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 BATCH = 10
 """How many entries SQS takes in one request."""
 
-MAX_VISIBILITY_SECONDS = 12 * 3600
+MAX_VISIBILITY_SECONDS = 11 * 3600
+"""SQS allows 12 hours from when a message was received, and a function may hold it for 15 minutes
+before it asks."""
 
 
 def deliver(runs: Sequence[Run]) -> list[Run]:

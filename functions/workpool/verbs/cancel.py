@@ -31,13 +31,18 @@ was created before the call of cancelAll."""
 def cancel(pool: str, run_id: str) -> dict[str, Any]:
     """Cancel a run. Returns its status after that. An ended or unknown run stays as it is. Raises
     UnknownPool."""
+    return describe(_cancel_run(pool, run_id), run_id)
+
+
+def _cancel_run(pool: str, run_id: str) -> Run | None:
+    """Returns the run as it is after that. Reads no payloads: the sweeper has no right to."""
     run = find(pool, run_id)
     while run is not None and not run.ended and not run.cancel_requested:
         try:
             run = _cancel_once(run)
         except store.Refused as refused:  # The run has changed since it was read: look again.
             run = refused.run
-    return describe(run, run_id)
+    return run
 
 
 def _cancel_once(run: Run) -> Run:
@@ -98,6 +103,6 @@ def _cancel_each(pool: str, run_ids: Sequence[str]) -> None:
 
 def _cancel_if_readable(pool: str, run_id: str) -> None:
     try:
-        cancel(pool, run_id)
+        _cancel_run(pool, run_id)
     except UnknownShape as error:  # Leave the run to a version that can read it; cancel the others.
         logs.log("item-unreadable", error=str(error))
