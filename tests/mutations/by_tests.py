@@ -18,6 +18,10 @@ ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_docs.py", "test_mutations.py")
 
 SLOWEST_SECONDS = 180
 ELSEWHERE = {
+    "_answers": "client",
+    "_connection": "client",
+    "_http": "client",
+    "arguments": "terminal",
     "bus": "relay",
     "changes": "hints",
     "look": "relay",
