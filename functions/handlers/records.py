@@ -30,8 +30,8 @@ def for_each_record(
     `handle` raises, the record comes back after its queue's visibility timeout. A record that this
     version cannot read is set aside immediately, since waiting would not help.
 
-    Raises BatchFailed if `handle` raised for every record. They come back as they would otherwise, but
-    Lambda counts an invocation that hands all its records back as a success, and no alarm sees it.
+    Raises BatchFailed if `handle` raised for every record. The records come back all the same. But
+    Lambda counts an invocation that hands all its records back as a success, so no alarm sees it.
     """
 
     def finish(record: Record) -> Literal["done", "back", "failed"]:

@@ -48,12 +48,14 @@ class InProcess:
 
         return submit({"runs": list(bodies)}, pool=pool)["results"]
 
-    def status(self, pool: str, run_id: str, include: Sequence[str]) -> Json:
+    def status(
+        self, pool: str, run_id: str, include: Sequence[str], deadline: float | None = None
+    ) -> Json:
         from workpool.verbs.status import status
 
         return status(pool, run_id, include=include)
 
-    def status_many(self, pool: str, run_ids: Sequence[str]) -> Json:
+    def status_many(self, pool: str, run_ids: Sequence[str], deadline: float | None = None) -> Json:
         from workpool.verbs.status import status_many
 
         return status_many(pool, list(run_ids))
@@ -93,7 +95,7 @@ class InProcess:
 
         return {"redriving": redrive(pool, None if run_ids is None else list(run_ids))}
 
-    def fetch(self, url: str) -> Json:
+    def fetch(self, url: str, deadline: float | None = None) -> Json:
         from workpool._http import fetch
 
-        return fetch(url)
+        return fetch(url, deadline)

@@ -22,9 +22,14 @@ class Verbs(Protocol):
 
     def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json: ...
 
-    def status(self, pool: str, run_id: str, include: Sequence[str]) -> Json: ...
+    def status(
+        self, pool: str, run_id: str, include: Sequence[str], deadline: float | None = None
+    ) -> Json:
+        """`deadline`, here and below: a time of `clock.monotonic` at which to give up."""
 
-    def status_many(self, pool: str, run_ids: Sequence[str]) -> Json: ...
+    def status_many(
+        self, pool: str, run_ids: Sequence[str], deadline: float | None = None
+    ) -> Json: ...
 
     def runs(self, pool: str, kind: str | None, cursor: str | None) -> Json: ...
 
@@ -40,7 +45,7 @@ class Verbs(Protocol):
 
     def redrive(self, pool: str, run_ids: Sequence[str] | None) -> Json: ...
 
-    def fetch(self, url: str) -> Json:
+    def fetch(self, url: str, deadline: float | None = None) -> Json:
         """Read the return value at a URL that a status shows."""
 
 
@@ -51,3 +56,9 @@ def encode(body: Json) -> bytes:
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"the request must be JSON: {error}") from error
+
+
+def through_json(body: Json) -> Json:
+    """The request as it arrives at the API, so that every door sees the same: keys are strings,
+    tuples are lists. Raises InvalidRequest."""
+    return json.loads(encode(body))

@@ -9,16 +9,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from workpool import lookup
 from workpool._in_process import InProcess, in_a_function
-from workpool._verbs import Json, Verbs, encode
+from workpool._verbs import Json, Verbs, encode, through_json
 from workpool.core import clock, request
 from workpool.core.run import attribute
-from workpool.errors import PayloadTooLarge, WorkpoolError, error_of
+from workpool.errors import (
+    Internal,
+    InvalidRequest,
+    PayloadTooLarge,
+    Throttled,
+    WorkpoolError,
+    error_of,
+)
 
+T = TypeVar("T")
 Function = str | Callable[..., Any]
 
 POLL_SECONDS = (0.2, 5.0)
@@ -33,6 +41,9 @@ JSON, and Lambda takes 6 MB of that; this counts the bytes of the string."""
 
 STATUSES = 100
 """How many statuses one request reads at most."""
+
+REDRIVEN = 1000
+"""How many parked runs one request redrives at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +100,9 @@ class IdempotentWorkpool:
     of `profile` and `region`, else those that boto3 finds. The two environment variables belong to
     the stack that WORKPOOL_STACK names (default Workpool): the client ignores them if `stack` names
     another one, or if a `profile` is given. Errors are the classes of `workpool.errors`.
+
+    A client may be shared by threads, used on both sides of a fork, and pickled. It honours
+    HTTPS_PROXY, NO_PROXY and AWS_CA_BUNDLE as every AWS tool does.
     """
 
     def __init__(
@@ -103,6 +117,10 @@ class IdempotentWorkpool:
         self._stack = stack
         self._profile = profile
         self._region = region
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: without the connections of this process."""
+        return {name: value for name, value in vars(self).items() if name != "_own_transport"}
 
     def run(
         self,
@@ -123,8 +141,9 @@ class IdempotentWorkpool:
         """Submit a run of an action, and return the run id without waiting for the run. `action`
         and `on_complete` are names or decorated functions.
 
-        `run_at` is a datetime or epoch milliseconds; a past time means now. If no `idempotency_key`
-        is given, the client sends a random one, so that it can safely repeat the request.
+        `run_at` is a datetime or epoch milliseconds; a past time means now. A datetime without a
+        time zone is local time, as everywhere in Python. If no `idempotency_key` is given, the
+        client sends a random one, so that it can safely repeat the request.
         """
         body = _body(
             action,
@@ -137,7 +156,7 @@ class IdempotentWorkpool:
             run_after_ms=run_after_ms,
             run_at=run_at,
             annotation=annotation,
-            idempotency_key=idempotency_key or uuid4().hex,
+            idempotency_key=uuid4().hex if idempotency_key is None else idempotency_key,
             fairness_key=fairness_key,
         )
         return str(self._verbs.submit(self.pool, body)["runId"])
@@ -187,27 +206,55 @@ class IdempotentWorkpool:
 
         Returns, in order, the run id of each request or the error that refused it. Errors are
         returned, not raised, because the other runs are submitted all the same. Large batches are
-        sent in several requests.
+        sent in several requests, and the first is sent when all runs are known to be JSON. What
+        refuses all of them, such as UnknownPool, is raised. After Throttled or Internal a run may
+        have been submitted nevertheless: to repeat its request safely, give it an
+        `idempotencyKey`.
         """
-        answers: list[str | WorkpoolError] = []
-        for batch in _batches([_with_key(body) for body in requests]):
+        answers: list[str | WorkpoolError | None] = []
+        bodies: list[Json] = []
+        for body in requests:
             try:
-                results = self._verbs.submit_many(self.pool, batch)
-            except PayloadTooLarge as error:
-                if len(batch) > 1:
-                    raise
+                bodies.append(through_json(_with_key(body)))
+                answers.append(None)
+            except WorkpoolError as error:
                 answers.append(error)
-            else:
-                answers += [error_of(result) or result["runId"] for result in results]
-        return answers
+        sent: list[str | WorkpoolError] = []
+        for batch in _batches(bodies):
+            try:
+                sent += self._submit_batch(batch)
+            except WorkpoolError as error:
+                if not sent:  # Nothing was submitted: the pool, say, is unknown.
+                    raise
+                sent += [error] * len(batch)
+        results = iter(sent)
+        return [next(results) if answer is None else answer for answer in answers]
 
-    def status_batch(self, run_ids: Sequence[str], *, fetch: bool = True) -> list[RunStatus]:
+    def _submit_batch(self, batch: list[Json]) -> list[str | WorkpoolError]:
+        """A run id or an error for each request of a batch. If AWS throttles or fails, that is the
+        error of each. Raises what refuses the batch as a whole."""
+        try:
+            return [_run_id_or_error(it) for it in self._verbs.submit_many(self.pool, batch)]
+        except PayloadTooLarge as error:
+            if len(batch) == 1:
+                return [error]
+            half = len(batch) // 2
+            return self._submit_batch(batch[:half]) + self._submit_batch(batch[half:])
+        except (Throttled, Internal) as error:
+            return [error] * len(batch)
+
+    def status_batch(
+        self, run_ids: Sequence[str], *, fetch: bool = True, timeout: float | None = None
+    ) -> list[RunStatus]:
         """The statuses of many runs, in order. With `fetch=False`, return values above 32 KB are
-        not fetched but shown as URLs: useful for polling."""
+        not fetched but shown as URLs: useful for polling. `timeout` as in `status`."""
+        deadline = _deadline(timeout)
         return [
-            self._status(shape, fetch=fetch)
+            self._status(shape, fetch=fetch, deadline=deadline)
             for start in range(0, len(run_ids), STATUSES)
-            for shape in self._verbs.status_many(self.pool, run_ids[start : start + STATUSES])
+            for shape in self._verbs.status_many(
+                self.pool, run_ids[start : start + STATUSES], deadline
+            )
         ]
 
     def runs(self, kind: str | None = None, *, fetch: bool = True) -> Iterator[RunStatus]:
@@ -259,7 +306,14 @@ class IdempotentWorkpool:
     def redrive(self, run_ids: Sequence[str] | None = None) -> int:
         """Call the completion handlers of these parked runs again, or of all parked runs. Returns
         how many."""
-        return int(self._verbs.redrive(self.pool, run_ids)["redriving"])
+        if run_ids is not None and len(run_ids) <= REDRIVEN:
+            return int(self._verbs.redrive(self.pool, run_ids)["redriving"])
+        if run_ids is None:
+            # All pages of the list: the index may still list runs that were redriven just now, and
+            # a page of those alone is not the end.
+            run_ids = [status.run_id for status in self.runs("parked", fetch=False)]
+        chunks = (run_ids[it : it + REDRIVEN] for it in range(0, len(run_ids), REDRIVEN))
+        return sum(self.redrive(chunk) for chunk in chunks)
 
     def transact_item(
         self, action: Function, args: dict[str, Json] | None = None, **options: Any
@@ -279,43 +333,47 @@ class IdempotentWorkpool:
         run = parsed.to_run(now_ms=clock.now_ms())
         return run.run_id, {"Put": creation_put(run, table=self._verbs.runs_table)}
 
-    def status(self, run_id: str, *, include: Sequence[str] = ()) -> RunStatus:
+    def status(
+        self, run_id: str, *, include: Sequence[str] = (), timeout: float | None = None
+    ) -> RunStatus:
         """The run's status, with its return value, however large. The kind is `unknown` if the pool
         does not know the id, or no longer knows it.
 
         `include`: any of args, context and attempts. `attempts` are the last ten, with their
-        errors.
+        errors. `timeout`: raise Internal if no answer came within this time, in seconds (but at
+        least one second). Without it, four tries of at most 35 seconds are made.
         """
-        return self._status(self._verbs.status(self.pool, run_id, include))
+        deadline = _deadline(timeout)
+        shape = self._verbs.status(self.pool, run_id, include, deadline)
+        return self._status(shape, deadline=deadline)
 
     def wait(self, run_id: str, timeout: float | None = None) -> RunStatus:
         """Wait until the run has ended, whatever its result, and return its status.
 
-        Raises TimeoutError after `timeout` seconds, and LookupError for an unknown run.
+        Raises TimeoutError after `timeout` seconds, and LookupError for an unknown run. All
+        requests fit into that time, but for a last look of at most a second. If the API is out of
+        reach meanwhile, `wait` goes on. Without a `timeout` it raises Throttled or Internal then.
         """
-        deadline = None if timeout is None else clock.monotonic() + timeout
-        pause, longest = POLL_SECONDS
-        while True:
-            status = self.status(run_id)
+        status = None
+        for status in polls(lambda left: self.status(run_id, timeout=left), timeout):
             if status.ended:
                 return status
             if status.kind == "unknown":
                 raise LookupError(f"pool {self.pool!r} has no run {run_id!r}")
-            remaining = longest if deadline is None else deadline - clock.monotonic()
-            if remaining <= 0:
-                raise TimeoutError(f"run {run_id} is {status.kind} after {timeout} s")
-            clock.sleep(min(pause, remaining))
-            pause = min(pause * 1.5, longest)
+        assert status is not None
+        raise TimeoutError(f"run {run_id} is {status.kind} after {timeout} s")
 
     def cancel(self, run_id: str) -> RunStatus:
         """Cancel the run, and return its status after that. A running action is not interrupted."""
         return self._status(self._verbs.cancel(self.pool, run_id))
 
-    def _status(self, shape: dict[str, Json], *, fetch: bool = True) -> RunStatus:
+    def _status(
+        self, shape: dict[str, Json], *, fetch: bool = True, deadline: float | None = None
+    ) -> RunStatus:
         """The RunStatus of a status in JSON, without fields that only a newer deployment knows."""
         result = shape.get("result") or {}
         if fetch and "returnValueUrl" in result:
-            value = self._verbs.fetch(result["returnValueUrl"])
+            value = self._verbs.fetch(result["returnValueUrl"], deadline)
             shape = {**shape, "result": {"type": result["type"], "returnValue": value}}
         names = {attribute(field.name): field.name for field in fields(RunStatus)}
         return RunStatus(**{names[name]: value for name, value in shape.items() if name in names})
@@ -337,6 +395,46 @@ def transport(client: IdempotentWorkpool) -> Verbs:
     """How a client reaches its deployment: in process inside a function, over HTTP elsewhere. Each
     client makes its transport once. `workpool.testing` replaces this function."""
     return client._own_transport
+
+
+def polls(read: Callable[[float | None], T], timeout: float | None) -> Iterator[T]:
+    """Call `read` with the seconds that are left, now and then until `timeout` is over, and yield
+    what it returns.
+
+    While AWS throttles or fails, goes on. Raises TimeoutError if that is so at the end. Without a
+    `timeout` there is no end: raises Throttled or Internal then.
+    """
+    deadline = _deadline(timeout)
+    pause, longest = POLL_SECONDS
+    while True:
+        trouble = None
+        left = None if deadline is None else max(0.0, deadline - clock.monotonic())
+        try:
+            yield read(left)
+        except (Throttled, Internal) as error:
+            if deadline is None:
+                raise
+            trouble = error
+        left = longest if deadline is None else deadline - clock.monotonic()
+        if left <= 0:
+            if trouble is not None:
+                raise TimeoutError(f"no answer after {timeout} s: {trouble}") from trouble
+            return
+        clock.sleep(min(pause, left))
+        pause = min(pause * 1.5, longest)
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else clock.monotonic() + timeout
+
+
+def _run_id_or_error(result: Json) -> str | WorkpoolError:
+    """The run id in one of a batch's results, or its error, whose code may be of a newer pool."""
+    if error := error_of(result):
+        return error
+    if isinstance(result, dict) and isinstance(result.get("runId"), str):
+        return str(result["runId"])
+    return WorkpoolError(f"the pool answered {json.dumps(result)[:200]}")
 
 
 def _with_key(body: Json) -> Json:
@@ -373,14 +471,25 @@ def _batches(bodies: list[Json]) -> Iterator[list[Json]]:
 
 
 def _body(action: Function, args: dict[str, Json] | None, **options: Any) -> dict[str, Json]:
-    """The JSON of a request. Options that are None are left out."""
+    """The JSON of a request. Options that are None are left out. Raises InvalidRequest for what is
+    not JSON."""
     at = options.get("run_at")
     if isinstance(at, datetime):
-        options["run_at"] = at.timestamp() * 1000
+        options["run_at"] = _epoch_ms(at)
     if options.get("on_complete") is not None:
         options["on_complete"] = lookup.name_of(options["on_complete"], "completion")
-    return {
-        "action": lookup.name_of(action, "action"),
-        "args": {} if args is None else args,
-        "options": {attribute(name): value for name, value in options.items() if value is not None},
-    }
+    given = {attribute(name): value for name, value in options.items() if value is not None}
+    body = {"action": lookup.name_of(action, "action"), "args": {} if args is None else args}
+    return dict(through_json({**body, "options": given}))
+
+
+def _epoch_ms(at: datetime) -> int:
+    """The epoch milliseconds of a datetime, or 0 for a time long past. Raises InvalidRequest for a
+    local time at the ends of the calendar, which has no time in UTC."""
+    try:
+        ms = round(at.timestamp() * 1000)
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidRequest(
+            f"options.runAt must be at most 364 days ahead, got {at.isoformat()}: {error}"
+        ) from error
+    return ms if ms >= request.LEAST_RUN_AT_MS else 0

@@ -2,9 +2,12 @@
 
 import json
 import os
+import pickle
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -12,7 +15,7 @@ import pytest
 
 import workpool
 from tests.support.http_server import QuietHandler, serve
-from workpool import IdempotentWorkpool, RunStatus, lookup
+from workpool import IdempotentWorkpool, RunStatus, _connection, client, lookup
 from workpool.verbs.attempt import attempt
 
 NOW = 1_790_000_000_000
@@ -129,6 +132,52 @@ def test_every_option_is_passed_on(world, inside) -> None:
     assert (run.on_complete, run.context.text, run.annotation) == ("jobs.done", "[1]", "o1")
     assert run.fairness_key == "t1"
     assert inside.run("jobs.work", {"n": 1}, **options) == run_id
+
+
+@pytest.mark.promise(
+    "The Python client", "An empty idempotency key is refused, and only None is none"
+)
+@pytest.mark.parametrize("key", ["", 0, False])
+def test_only_none_is_no_idempotency_key(world, inside, key: Any) -> None:
+    with pytest.raises(workpool.InvalidRequest, match=r"options\.idempotencyKey must be"):
+        inside.run("jobs.work", idempotency_key=key)
+    with pytest.raises(workpool.InvalidRequest, match=r"options\.idempotencyKey must be"):
+        inside.transact_item("jobs.work", idempotency_key=key)
+    assert world.items() == []
+
+
+@pytest.mark.parametrize(
+    "at",
+    [NOW / 1000 + 3600, 1, datetime.max, datetime.max.replace(tzinfo=UTC)],
+    ids=["seconds", "one", "the last", "the last in UTC"],
+)
+def test_a_start_that_cannot_be_meant_is_refused(world, inside, at: Any) -> None:
+    with pytest.raises(workpool.InvalidRequest, match=r"options\.runAt must be "):
+        inside.run_at(at, "jobs.work")
+    assert world.items() == []
+
+
+@pytest.mark.parametrize(
+    "at", [datetime(1972, 1, 1, tzinfo=UTC), datetime(1900, 1, 1, tzinfo=UTC)], ids=str
+)
+def test_a_datetime_long_past_means_now(world, inside, at: datetime) -> None:
+    assert world.run(f"default#{inside.run_at(at, 'jobs.work')}").due == NOW
+
+
+@pytest.mark.promise("The Python client", "A datetime without a time zone is local time")
+def test_a_datetime_without_a_zone_is_local_time(world, inside, local_zone) -> None:
+    run_id = inside.run_at(datetime(2026, 9, 21, 16, 13, 25), "jobs.work")
+    assert world.run(f"default#{run_id}").due == NOW + 5000
+
+
+@pytest.fixture
+def local_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two hours ahead of UTC."""
+    monkeypatch.setenv("TZ", "XXX-2")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.mark.promise("The Python client", "Each error code is an exception of the client")
@@ -266,9 +315,9 @@ def test_outside_a_status_is_read_and_a_run_canceled(api: Api) -> None:
     "For an unknown run, `status` returns the kind `unknown` and raises no error",
 )
 def test_an_unknown_run_is_a_status_not_an_error(api: Api) -> None:
-    api.answer(404, {"runId": "a/b c", "kind": "unknown"})
-    assert IdempotentWorkpool().status("a/b c").kind == "unknown"
-    assert api.asked[0][1] == "/pools/default/runs/a%2Fb%20c"
+    api.answer(404, {"runId": "r1", "kind": "unknown"})
+    assert IdempotentWorkpool().status("r1").kind == "unknown"
+    assert api.asked[0][1] == "/pools/default/runs/r1"
 
 
 def test_fields_of_a_newer_deployment_are_left_out(api: Api) -> None:
@@ -456,3 +505,170 @@ def test_the_environments_address_is_not_used_for_another_stack_or_with_a_profil
     assert pool.status("r1").kind == "enqueued"
     assert ("Credential=ops/" in api.authorizations[0]) == ("profile" in given)
     assert ("/eu-west-1/" in api.authorizations[0]) == ("profile" in given)
+
+
+BAD_IDS = ["..", ".", "", "a/b", "a b", "r1\n", "\ud800", "x" * 65, "%2e%2e"]
+
+
+@pytest.mark.promise(
+    "The Python client",
+    "For an unknown run, `status` returns the kind `unknown` and raises no error",
+)
+@pytest.mark.parametrize("bad", BAD_IDS, ids=ascii)
+def test_what_is_no_run_id_is_unknown_and_reaches_no_route(api: Api, bad: str) -> None:
+    """`cancel("..")` would be cancelAll."""
+    pool = IdempotentWorkpool()
+    assert pool.status(bad) == pool.cancel(bad) == RunStatus(run_id=bad, kind="unknown")
+    assert pool.status_batch([bad, bad]) == [RunStatus(run_id=bad, kind="unknown")] * 2
+    assert pool.redrive([bad]) == 0
+    with pytest.raises(LookupError):
+        pool.wait(bad, timeout=5)
+    assert api.asked == []
+    api.answer(200, {"statuses": [STATUS]})
+    assert [it.run_id for it in pool.status_batch([bad, "r1", bad])] == [bad, "r1", bad]
+    assert api.asked == [("POST", "/pools/default/status", {"runIds": ["r1"]})]
+
+
+@pytest.mark.parametrize("bad", BAD_IDS, ids=ascii)
+def test_what_is_no_pool_name_is_unknown_and_reaches_no_route(api: Api, bad: str) -> None:
+    pool = IdempotentWorkpool(bad)
+    for ask in (pool.cancel_all, pool.stats, lambda: pool.run("a.b"), lambda: pool.status("r1")):
+        with pytest.raises(workpool.UnknownPool):
+            ask()
+    assert api.asked == []
+
+
+def test_a_lone_surrogate_in_a_query_is_sent_as_a_question_mark(api: Api) -> None:
+    api.answer(400, {"error": {"code": "InvalidRequest", "message": "kind must be"}})
+    with pytest.raises(workpool.InvalidRequest):
+        list(IdempotentWorkpool().runs("\ud800"))
+    assert api.asked[0][1] == "/pools/default/runs?kind=%3F"
+
+
+@pytest.mark.promise(
+    "The Python client",
+    "`run_batch` returns an error in the place of each run that was not submitted, and the run ids "
+    "of all others",
+)
+def test_a_run_that_is_no_json_is_an_error_in_its_place(api: Api) -> None:
+    api.answer(202, {"results": [{"runId": "r1"}, {"runId": "r2"}]})
+    good = {"action": "a.b"}
+    bad: list[Any] = [
+        {"action": "a.b", "args": {"at": datetime.now(UTC)}},
+        {"action": "a.b", "args": {"x": "\ud800"}},
+        {"action": len},
+    ]
+    answers = IdempotentWorkpool().run_batch([good, *bad, good])
+    kinds = [it if isinstance(it, str) else it.code for it in answers]
+    assert kinds == ["r1", "InvalidRequest", "InvalidRequest", "UnknownAction", "r2"]
+    assert len(api.asked) == 1
+
+
+@pytest.mark.promise(
+    "The Python client",
+    "`run_batch` returns an error in the place of each run that was not submitted, and the run ids "
+    "of all others",
+)
+@pytest.mark.parametrize(
+    ("status", "shape", "code", "tries"),
+    [
+        (429, {"message": "Too Many Requests"}, "Throttled", 4),
+        (503, {"message": "no"}, "Internal", 4),
+        (403, {"message": "expired"}, "WorkpoolError", 1),
+        (200, b"<html>", "Internal", 4),
+        (202, {"results": []}, "Internal", 1),
+    ],
+)
+def test_a_later_part_of_a_batch_that_fails_costs_no_ids(
+    api: Api, monkeypatch: pytest.MonkeyPatch, status: int, shape: Any, code: str, tries: int
+) -> None:
+    monkeypatch.setattr(client, "BATCH", 2)
+    api.answer(202, {"results": [{"runId": "r1"}, {"runId": "r2"}]})
+    for _ in range(tries):
+        api.answer(status, shape)
+    api.answer(202, {"results": [{"runId": "r5"}, {"error": {"code": "New", "message": "hm"}}]})
+    answers = IdempotentWorkpool().run_batch([{"action": "a.b"}] * 6)
+    kinds = [it if isinstance(it, str) else it.code for it in answers]
+    assert kinds == ["r1", "r2", code, code, "r5", "WorkpoolError"]
+    assert api.answers == []
+
+
+def test_nothing_is_sent_before_all_of_a_batch_was_read(api: Api) -> None:
+    def requests() -> Iterator[Any]:
+        yield from [{"action": "a.b"}] * 2000
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError):
+        IdempotentWorkpool().run_batch(requests())  # type: ignore[arg-type]
+    assert api.asked == []
+
+
+def test_a_part_that_is_too_large_after_all_is_halved(api: Api) -> None:
+    api.answer(413, {"message": "Request Too Long"})
+    api.answer(202, {"results": [{"runId": "r1"}]})
+    api.answer(413, {"message": "Request Too Long"})
+    answers = IdempotentWorkpool().run_batch([{"action": "a.b"}] * 2)
+    assert answers[0] == "r1" and isinstance(answers[1], workpool.PayloadTooLarge)
+
+
+@pytest.mark.promise("The Python client", "A client can be pickled after its use")
+def test_a_used_client_can_be_pickled(api: Api) -> None:
+    api.answer(200, STATUS)
+    api.answer(200, STATUS)
+    pool = IdempotentWorkpool(stack="Workpool", region="eu-west-1")
+    pool.status("r1")
+    again = pickle.loads(pickle.dumps(pool))
+    assert again.status("r1").run_id == "r1"
+    assert all("/eu-west-1/" in it for it in api.authorizations)
+
+
+def test_an_empty_stack_variable_is_the_default(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKPOOL_STACK", "")
+    api.answer(200, STATUS)
+    assert IdempotentWorkpool(stack="Workpool").status("r1").run_id == "r1"
+    assert IdempotentWorkpool()._verbs._stack == "Workpool"  # type: ignore[attr-defined]
+
+
+# Proxies and certificates
+
+
+@pytest.mark.promise("The Python client", "The client uses proxies as every AWS tool does")
+def test_requests_go_through_the_proxy_unless_no_proxy_names_their_host(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the API itself plays the proxy: it is asked for the whole URL."""
+    monkeypatch.setenv("HTTP_PROXY", os.environ["WORKPOOL_API_URL"])
+    monkeypatch.setenv("NO_PROXY", "direct.example")
+    monkeypatch.setenv("WORKPOOL_API_URL", "http://api.example")
+    api.answer(200, STATUS)
+    assert IdempotentWorkpool().status("r1").run_id == "r1"
+    assert api.asked[0][1] == "http://api.example/pools/default/runs/r1"
+    monkeypatch.setenv("NO_PROXY", "api.example")
+    with pytest.raises(workpool.Internal, match=r"http://api\.example did not answer"):
+        IdempotentWorkpool().status("r1")
+    assert len(api.asked) == 1
+
+
+@pytest.mark.promise("The Python client", "The client uses CA bundles as every AWS tool does")
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_the_certificates_are_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    verified: list[Any] = []
+
+    class Connections:
+        def send(self, request: Any) -> Any:
+            return SimpleNamespace(status_code=200, content=json.dumps(STATUS).encode())
+
+    def connections(process: int, proxies: Any, verify: str | bool) -> Connections:
+        verified.append(verify)
+        return Connections()
+
+    monkeypatch.setattr(_connection, "_connections", connections)
+    monkeypatch.setenv("WORKPOOL_API_URL", "https://api.example")
+    IdempotentWorkpool().status("r1")
+    monkeypatch.setenv(variable, "/etc/ca.pem")
+    IdempotentWorkpool().status("r1")
+    assert verified == [True, "/etc/ca.pem"]

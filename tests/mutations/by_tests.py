@@ -35,6 +35,10 @@ ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_docs.py", "test_mutations.py")
 SLOWEST_SECONDS = 180
 ELSEWHERE = {
     "__init__": "local_fixture",
+    "_answers": "client",
+    "_connection": "client",
+    "_http": "client",
+    "arguments": "terminal",
     "bus": "relay",
     "changes": "hints",
     "counters": "stats",

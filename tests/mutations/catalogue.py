@@ -351,5 +351,26 @@ MUTATIONS = [Mutation(*it) for it in [
     # what clients sign
     ("aws/clients.py", ', s3={"addressing_style": "virtual"}', "", "payloads: URLs are signed for S3's global host"),
     ("aws/clients.py", 'signature_version="s3v4", ', "", "payloads: URLs are signed in the older way"),
+    ("core/request.py", "0 < at < LEAST_RUN_AT_MS", "0 < at <= LEAST_RUN_AT_MS", "request: the first millisecond is refused"),
+    ("core/request.py", "0 < at < LEAST_RUN_AT_MS", "at < 0", "request: seconds are taken for milliseconds"),
+    ("core/request.py", "parse_float=_whole_if_possible", "parse_float=float", "request: 1.0 is another number than 1"),
+    # the client
+    ("client.py", "uuid4().hex if idempotency_key is None else idempotency_key", "idempotency_key or uuid4().hex", "client: an empty key is none"),
+    ("client.py", 'if name != "_own_transport"', "if name", "client: a pickle holds its connections"),
+    ("client.py", "                if not sent:  # Nothing", "                if sent or not sent:  # Nothing", "client: a later batch that is refused loses ids"),
+    ("client.py", "        except (Throttled, Internal) as error:\n            return [error] * len(batch)", "        except Throttled as error:\n            return [error] * len(batch)", "client: an outage in the middle of a batch ends it"),
+    ("client.py", "clock.sleep(min(pause, left))", "clock.sleep(pause)", "client: a wait is longer than its time"),
+    ("client.py", "ms if ms >= request.LEAST_RUN_AT_MS else 0", "ms", "client: a datetime of 1972 is refused"),
+    ("_http.py", "        if not is_run_id(run_id):\n            return _unknown(run_id)\n        return expect_status", "        return expect_status", "http: cancel of .. is cancelAll"),
+    ("_http.py", "not isinstance(pool, str) or not is_pool_name(pool)", "not isinstance(pool, str)", "http: a pool .. is another route"),
+    ("_http.py", 'os.environ.get("WORKPOOL_STACK") or STACK', 'os.environ.get("WORKPOOL_STACK", STACK)', "http: an empty stack is a stack"),
+    ("_http.py", "if tries == TRIES or is_over:", "if tries == TRIES + 1 or is_over:", "http: five tries"),
+    ("_connection.py", "get_environ_proxies(url).items()", "{}.items()", "http: proxies are ignored"),
+    ("_connection.py", 'bundle or os.environ.get("REQUESTS_CA_BUNDLE") or True', 'os.environ.get("REQUESTS_CA_BUNDLE") or True', "http: AWS_CA_BUNDLE is ignored"),
+    ("_connection.py", 'bundle or os.environ.get("REQUESTS_CA_BUNDLE") or True', "bundle or True", "http: REQUESTS_CA_BUNDLE is ignored"),
+    ("_answers.py", "length not in (None, len(found))", "False", "http: results are fewer than requests"),
+    ("cli/arguments.py", 'text.split("\\n")', "text.splitlines()", "cli: a line ends at U+2028"),
+    ("cli/arguments.py", '"utf-8-sig"', '"utf-8"', "cli: a byte order mark is refused"),
+    ("cli/arguments.py", "seen[content] += 1", "seen[content] = 1", "cli: equal requests of a file are one run"),
 ]]
 # fmt: on

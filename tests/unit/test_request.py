@@ -94,6 +94,7 @@ def test_every_option_reaches_the_run() -> None:
         ("runAfterMs", 0.5),
         ("runAfterMs", MAX_AHEAD_MS),
         ("runAt", 0),
+        ("runAt", 10**11),
         ("runAt", NOW_MS + MAX_AHEAD_MS),
         ("annotation", "x" * 1000),
         ("annotation", ""),
@@ -152,6 +153,9 @@ def test_an_option_at_its_bound_is_accepted_and_can_be_stored(option: str, value
         ("runAfterMs", "5s", 'options.runAfterMs must be a number, got "5s"'),
         ("runAfterMs", None, "options.runAfterMs must not be null"),
         ("runAt", -1, "options.runAt must be >= 0, got -1"),
+        ("runAt", 1_790_000_000, "options.runAt must be in epoch milliseconds, got 1790000000, wh"),
+        ("runAt", 10**11 - 1, "options.runAt must be in epoch milliseconds, got 99999999999, whi"),
+        ("idempotencyKey", 0, "options.idempotencyKey must be a string, got 0"),
         ("runAt", "2027-01-01", 'options.runAt must be a number, got "2027-01-01"'),
         ("runAt", None, "options.runAt must not be null"),
         ("annotation", "x" * 1001, "options.annotation must be at most 1000 characters, got 1001"),
@@ -319,6 +323,25 @@ def test_the_same_request_has_the_same_digest_whatever_the_order_of_its_fields()
         '{"options": {"maxRetries": 1, "base": 2}, "args": {"y": [2], "x": 1}, "action": "a.b"}'
     )
     assert parse(json.loads(text)).digest == parse(json.loads(turned)).digest
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        ({1: "a"}, '{"1": "a"}'),
+        ({1: "a", 2: "b", 10: "c"}, '{"1": "a", "2": "b", "10": "c"}'),
+        ({1: 2, "b": None}, '{"1": 2, "b": null}'),
+        ({"a": (1, 2)}, '{"a": [1, 2]}'),
+        ({"a": 1.0, "b": 1e2, "c": 0.5}, '{"c": 0.5, "b": 100, "a": 1}'),
+    ],
+)
+def test_the_digest_is_of_the_json_whichever_way_it_came(
+    inside: dict[Any, Any], outside: str
+) -> None:
+    def digest(value: Any) -> str:
+        return parse({"action": "a.b", "args": value, "options": {"context": value}}).digest
+
+    assert digest(inside) == digest(json.loads(outside))
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,24 @@
 """What is typed at the command line, how it is shown, and that Lambda never loads any of it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from workpool.cli import arguments, tables
+from workpool.cli import arguments, failures, tables, tail
 from workpool.cli.arguments import Mistake
 from workpool.cli.commands import app
-from workpool.client import RunStatus
+from workpool.client import IdempotentWorkpool, RunStatus
+from workpool.core import clock
+from workpool.errors import Internal, UnknownAction, WorkpoolError
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 
@@ -53,16 +57,199 @@ def test_a_mistake_names_its_place(text, told) -> None:
 )
 def test_requests_are_an_array_or_one_a_line(tmp_path) -> None:
     path = tmp_path / "runs"
+    first, second = {"action": "a.b"}, {"action": "c.d"}
     path.write_text('{"action": "a.b"}\n\n{"action": "c.d"}\n')
-    assert arguments.read_requests(str(path)) == [{"action": "a.b"}, {"action": "c.d"}]
+    assert arguments.read_requests(str(path)) == {
+        f"line 1 of {path}": first,
+        f"line 3 of {path}": second,
+    }
     path.write_text('[{"action": "a.b"},\n {"action": "c.d"}]')
-    assert arguments.read_requests(str(path)) == [{"action": "a.b"}, {"action": "c.d"}]
+    assert arguments.read_requests(str(path)) == {"number 1": first, "number 2": second}
     path.write_text('{"action": "a.b"}\n{"action"}\n')
     with pytest.raises(Mistake, match=r"runs must be JSON: .* at line 2, column 10"):
         arguments.read_requests(str(path))
     path.write_bytes(b"\xff")
     with pytest.raises(Mistake, match="runs is not UTF-8: byte 0"):
         arguments.read_requests(str(path))
+
+
+def test_only_a_newline_ends_a_request(tmp_path) -> None:
+    path = tmp_path / "runs"
+    separators = "\u2028\u2029\x85"
+    request = {"action": "a.b", "args": {"text": separators}}
+    path.write_bytes(f"{json.dumps(request, ensure_ascii=False)}\r\n".encode() * 2)
+    assert list(arguments.read_requests(str(path)).values()) == [request, request]
+
+
+def test_a_byte_order_mark_is_taken(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "runs"
+    path.write_bytes(b'\xef\xbb\xbf{"action": "a.b"}\n')
+    assert list(arguments.read_requests(str(path)).values()) == [{"action": "a.b"}]
+    assert arguments.read_json(f"@{path}", "ARGS") == {"action": "a.b"}
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"\xef\xbb\xbfr1 r2\n")))
+    assert arguments.read_run_ids(["-"]) == ["r1", "r2"]
+
+
+@pytest.mark.promise(
+    "The command workpool",
+    "`workpool run --batch --idempotency-prefix` submits each request of a file once, "
+    "however often the file is submitted",
+)
+def test_a_prefix_makes_a_repeated_file_safe() -> None:
+    requests = [{"action": "a.b"}, {"action": "a.b"}, {"action": "c.d", "args": {"x": 1, "y": 2}}]
+    keyed = arguments.add_idempotency_keys(requests, "june")
+    keys = [it["options"]["idempotencyKey"] for it in keyed]
+    assert len(set(keys)) == 3  # Equal requests both run.
+    assert all(re.fullmatch(r"june-[0-9a-f]{32}-[12]", key) for key in keys)
+    turned = [{"args": {"y": 2, "x": 1}, "action": "c.d"}, *requests[:2]]
+    again = [
+        it["options"]["idempotencyKey"] for it in arguments.add_idempotency_keys(turned, "june")
+    ]
+    assert again == [keys[2], *keys[:2]]
+    assert keys != [
+        it["options"]["idempotencyKey"] for it in arguments.add_idempotency_keys(requests, "july")
+    ]
+    own = {"action": "a.b", "options": {"idempotencyKey": "o1"}}
+    odd = [own, 7, None, {"action": "a.b", "options": None}]
+    assert arguments.add_idempotency_keys(odd, "june") == odd
+    for prefix in ("", "a b", "x" * 81):
+        with pytest.raises(Mistake, match="--idempotency-prefix must be 1 to 80"):
+            arguments.add_idempotency_keys(requests, prefix)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch) -> list[float]:
+    """A clock that only sleeping moves. Returns its times of sleep."""
+    slept: list[float] = []
+    monkeypatch.setattr(clock, "monotonic", lambda: sum(slept))
+    monkeypatch.setattr(clock, "sleep", slept.append)
+    return slept
+
+
+RUNNING = RunStatus(run_id="r1", kind="running")
+
+
+@pytest.mark.promise(
+    "The command workpool", "`workpool wait` waits for the time that was asked for"
+)
+def test_wait_keeps_the_time_that_was_asked_for(monkeypatch, no_waiting) -> None:
+    monkeypatch.setattr(IdempotentWorkpool, "status_batch", lambda *_, **options: [RUNNING])
+    ran = CliRunner().invoke(app, ["wait", "r1", "--timeout", "9.8s"])
+    assert isinstance(ran.exception, failures.Stop)
+    assert "have not ended after 9.8s; r1 is running" in str(ran.exception)
+    assert sum(no_waiting) == pytest.approx(9.8)
+
+
+def test_wait_goes_on_through_an_outage_and_names_it_at_its_end(monkeypatch, no_waiting) -> None:
+    answers = [Internal("away"), Internal("away"), RunStatus(run_id="r1", kind="canceled")]
+
+    def read(*_: object, **options: object) -> list[RunStatus]:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Internal):
+            raise answer
+        return [answer]
+
+    monkeypatch.setattr(IdempotentWorkpool, "status_batch", read)
+    assert CliRunner().invoke(app, ["wait", "r1", "--timeout", "9s"]).exit_code == 3
+    answers[:] = [Internal("away")]
+    ran = CliRunner().invoke(app, ["wait", "r1", "--timeout", "9s"])
+    assert isinstance(ran.exception, failures.Stop) and ran.exception.exit_code == 4
+    assert "no answer after 9.0 s: away" in str(ran.exception)
+
+
+@pytest.mark.promise(
+    "The command workpool", "`workpool run --batch` names the file and the line of what was refused"
+)
+def test_what_a_batch_refused_is_named_by_file_and_line(monkeypatch, tmp_path) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"action": "a.b"}\n\n{"action": "x.y"}\n{"action": "x.z"}\n')
+
+    def run_batch(self: object, requests: list[dict[str, str]]) -> list[str | WorkpoolError]:
+        return [
+            "r1" if it["action"] == "a.b" else UnknownAction(f"no {it['action']}")
+            for it in requests
+        ]
+
+    monkeypatch.setattr(IdempotentWorkpool, "run_batch", run_batch)
+    ran = CliRunner().invoke(app, ["run", "--batch", str(path)])
+    assert f"workpool: line 3 of {path}: UnknownAction: no x.y" in ran.output
+    assert f"workpool: line 4 of {path}: UnknownAction: no x.z" in ran.output
+    assert f"2 of 3 requests were refused; the first is line 3 of {path}: no x.y" in str(
+        ran.exception
+    )
+
+
+def test_what_was_submitted_is_printed_whatever_ends_the_batch(monkeypatch, tmp_path) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"action": "a.b"}\n' * 150)
+    chunks: list[int] = []
+
+    def run_batch(self: object, requests: list[dict[str, str]]) -> list[str | WorkpoolError]:
+        chunks.append(len(requests))
+        if len(chunks) == 2:
+            raise KeyboardInterrupt
+        return [f"r{number}" for number in range(len(requests))]
+
+    monkeypatch.setattr(IdempotentWorkpool, "run_batch", run_batch)
+    ran = CliRunner().invoke(app, ["run", "--batch", str(path)])
+    assert ran.exit_code != 0
+    assert [it for it in ran.output.split() if it.startswith("r")] == [
+        f"r{number}" for number in range(100)
+    ]
+
+
+@pytest.mark.promise("The command workpool", "`workpool redrive` goes through all parked runs")
+def test_redrive_of_all_goes_through_all(monkeypatch) -> None:
+    """Though none of the first hundred, which the index still lists, is parked any longer."""
+    parked = [RunStatus(run_id=f"r{number}", kind="completed") for number in range(250)]
+    redriven: list[str] = []
+
+    def redrive(self: object, run_ids: list[str]) -> int:
+        redriven.extend(run_ids)
+        return 0 if "r0" in run_ids else len(run_ids)
+
+    monkeypatch.setattr(IdempotentWorkpool, "runs", lambda *_, **options: iter(parked))
+    monkeypatch.setattr(IdempotentWorkpool, "redrive", redrive)
+    ran = CliRunner().invoke(app, ["redrive", "--json"])
+    assert json.loads(ran.output) == {"redriving": 150}
+    assert redriven == [run.run_id for run in parked]
+
+
+@pytest.mark.promise("The command workpool", "`workpool tail` says what it counted")
+def test_tail_says_what_it_counted() -> None:
+    def line(runs: int, pending: int) -> str:
+        stats = {"pending": pending, "oldestPending": 5, "recentErrorRate": 0.0}
+        return tail.line(
+            tail.Snapshot(
+                at_ms=0,
+                pool={"name": "default", "paused": False, "maxParallelism": 10, "deadLetters": 0},
+                stats=stats | {"recentExecutions": 0},
+                runs=[RUNNING] * runs,
+                ended=[],
+            )
+        )
+
+    assert "3 pending, 3 of 10 slots, oldest" in line(3, 3)
+    assert "900 pending, 100 of 10 slots (of the oldest 100 runs), oldest" in line(100, 900)
+
+
+def test_what_a_terminal_cannot_show_is_replaced() -> None:
+    """As under LANG=C: the annotation has letters that ASCII has not."""
+    program = """
+import sys
+from workpool import IdempotentWorkpool, RunStatus
+from workpool.cli import commands
+shown = RunStatus(run_id="r1", kind="running", annotation="Zoë")
+IdempotentWorkpool.status = lambda *_, **options: shown
+sys.argv = ["workpool", "status", "r1"]
+commands.main()
+"""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "PYTHONPATH": str(FUNCTIONS)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Zo?" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ Called by the commands, before they send anything.
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,41 @@ def read_json(text: str, name: str) -> Any:
     return _parse_json(text, source)
 
 
-def read_requests(text: str) -> list[Any]:
+def read_requests(text: str) -> dict[str, Any]:
     """Read the requests of a file, or of standard input for `-`: a JSON array of requests, or one
-    request per line. Blank lines are skipped."""
+    request per line. Blank lines are skipped. Returns each request by its place, for messages."""
     text, source = _read_source(text if text == "-" else f"@{text}", "the requests")
     if text.lstrip().startswith("["):
-        return list(_parse_json(text, source))
-    lines = enumerate(text.splitlines(), 1)
-    return [_parse_json(line, source, first_line=number) for number, line in lines if line.strip()]
+        requests = enumerate(_parse_json(text, source), 1)
+        return {f"number {number}": request for number, request in requests}
+    # Only a newline ends a line: other characters that Python takes for one may be in a string.
+    return {
+        f"line {number} of {source}": _parse_json(line, source, first_line=number)
+        for number, line in enumerate(text.split("\n"), 1)
+        if line.strip()
+    }
+
+
+def add_idempotency_keys(requests: Iterable[Any], prefix: str) -> list[Any]:
+    """The requests, each with an idempotency key made of the prefix and its content, unless it has
+    a key. Equal requests of one file get different keys, since all of them shall run. The same
+    requests in another order get the same keys."""
+    if not re.fullmatch(r"[!-~]{1,80}", prefix):
+        raise Mistake(
+            f"--idempotency-prefix must be 1 to 80 ASCII letters, digits or punctuation marks; "
+            f"got {prefix!r}"
+        )
+    seen: Counter[str] = Counter()
+    keyed = []
+    for request in requests:
+        options = request.get("options", {}) if isinstance(request, dict) else None
+        if isinstance(options, dict) and "idempotencyKey" not in options:
+            content = sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
+            seen[content] += 1
+            key = f"{prefix}-{content}-{seen[content]}"
+            request = {**request, "options": {**options, "idempotencyKey": key}}
+        keyed.append(request)
+    return keyed
 
 
 def read_run_ids(typed: Sequence[str]) -> list[str]:
@@ -40,7 +69,7 @@ def read_run_ids(typed: Sequence[str]) -> list[str]:
     spaces or newlines."""
     run_ids: list[str] = []
     for text in typed:
-        run_ids += sys.stdin.read().split() if text == "-" else [text]
+        run_ids += _read_source("-", "")[0].split() if text == "-" else [text]
     if typed and not run_ids:
         raise Mistake("standard input held no run id")
     return list(dict.fromkeys(run_ids))
@@ -82,7 +111,7 @@ def _read_source(text: str, name: str) -> tuple[str, str]:
 
 def _decode(data: bytes, source: str) -> str:
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")  # Without the mark that some editors put in front.
     except UnicodeDecodeError as error:
         raise Mistake(f"{source} is not UTF-8: byte {error.start}") from error
 

@@ -9,6 +9,7 @@ The exit codes are in `options.EPILOG`, which `workpool --help` prints.
 import sys
 import time
 from collections.abc import Sequence
+from io import TextIOWrapper
 from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from workpool.cli.failures import NOT_SUCCEEDED, TIMED_OUT, Stop
 from workpool.cli.options import Session, app, command
 from workpool.cli.tables import progress
 from workpool.cli.tail import Tail
-from workpool.client import POLL_SECONDS, RunStatus
+from workpool.client import RunStatus, polls
 from workpool.core import clock
 from workpool.errors import WorkpoolError
 
@@ -100,6 +101,14 @@ def run(
             "request per line.",
         ),
     ] = None,
+    idempotency_prefix: Annotated[
+        str | None,
+        Option(
+            metavar="PREFIX",
+            help="With --batch: submit a request once, however often the file is submitted with "
+            "this prefix. The prefix and the request's content make its idempotency key.",
+        ),
+    ] = None,
     wait: Annotated[bool, Option("--wait", help="Wait until the run has ended.")] = False,
     timeout: Timeout = None,
 ) -> None:
@@ -113,7 +122,9 @@ def run(
     if batch is not None:
         if action is not None or wait:
             raise arguments.Mistake("--batch cannot be combined with an ACTION or with --wait")
-        return _run_batch(session, arguments.read_requests(batch))
+        return _run_batch(session, arguments.read_requests(batch), idempotency_prefix)
+    if idempotency_prefix is not None:
+        raise arguments.Mistake("--idempotency-prefix needs --batch; a run has --idempotency-key")
     if action is None:
         raise arguments.Mistake("give an ACTION, or --batch")
     run_id = session.pool.run(
@@ -135,24 +146,41 @@ def run(
     session.print_answer({"runId": run_id}, run_id)
 
 
-def _run_batch(session: Session, requests: Sequence[Any]) -> None:
+def _run_batch(session: Session, placed: dict[str, Any], prefix: str | None) -> None:
+    requests = list(placed.values())
+    if prefix is not None:
+        requests = arguments.add_idempotency_keys(requests, prefix)
     answers: list[str | WorkpoolError] = []
-    with progress("submitted", len(requests)) as advance:
-        for start in range(0, len(requests), CHUNK):
-            answers += session.pool.run_batch(requests[start : start + CHUNK])
-            advance(len(answers))
-    run_ids = [answer for answer in answers if isinstance(answer, str)]
-    results = [
-        {"runId": answer} if isinstance(answer, str) else answer.as_json() for answer in answers
+    try:
+        with progress("submitted", len(requests)) as advance:
+            for start in range(0, len(requests), CHUNK):
+                answers += session.pool.run_batch(requests[start : start + CHUNK])
+                advance(len(answers))
+    finally:
+        # Also if something ends this early, such as Ctrl-C: what was submitted is not lost.
+        if answers:
+            _show_batch(session, answers)
+    refused = [
+        (place, error)
+        for place, error in zip(placed, answers, strict=True)
+        if not isinstance(error, str)
     ]
+    if not refused:
+        return
+    if not session.as_json and len(refused) > 1:
+        for place, error in refused:
+            failures.print_line(f"{place}: {error.code}: {error}")
+    place, error = refused[0]
+    raise Stop(
+        "Refused",
+        f"{len(refused)} of {len(answers)} requests were refused; the first is {place}: {error}",
+    )
+
+
+def _show_batch(session: Session, answers: Sequence[str | WorkpoolError]) -> None:
+    results = [{"runId": it} if isinstance(it, str) else it.as_json() for it in answers]
+    run_ids = [answer for answer in answers if isinstance(answer, str)]
     session.print_answer({"results": results}, *run_ids)
-    if len(run_ids) < len(answers):
-        number, error = next((n, it) for n, it in enumerate(answers, 1) if not isinstance(it, str))
-        raise Stop(
-            "Refused",
-            f"{len(answers) - len(run_ids)} of {len(answers)} requests were refused; the first "
-            f"is number {number}: {error}",
-        )
 
 
 @command
@@ -193,23 +221,28 @@ def wait(session: Session, run_ids: RunIds, timeout: Timeout = None) -> None:
 
 
 def _wait(session: Session, run_ids: Sequence[str], timeout: str | None) -> None:
-    deadline = None if timeout is None else time.monotonic() + arguments.duration_ms(timeout) / 1000
+    seconds = None if timeout is None else arguments.duration_ms(timeout) / 1000
     ended: dict[str, RunStatus] = {}
-    remaining, (pause, longest) = list(run_ids), POLL_SECONDS
+    remaining = list(run_ids)
+
+    def read(left: float | None) -> list[RunStatus]:
+        return session.pool.status_batch(remaining, timeout=left)
+
+    statuses: list[RunStatus] = []
     with progress("ended", len(run_ids)) as advance:
-        while True:
-            statuses = session.pool.status_batch(remaining)
-            ended |= {
-                status.run_id: status
-                for status in statuses
-                if status.ended or status.kind == "unknown"
-            }
-            advance(len(ended))
-            remaining = [run_id for run_id in run_ids if run_id not in ended]
-            if not remaining or (deadline is not None and time.monotonic() + pause > deadline):
-                break
-            time.sleep(pause)
-            pause = min(pause * 1.5, longest)
+        try:
+            for statuses in polls(read, seconds):
+                ended |= {
+                    status.run_id: status
+                    for status in statuses
+                    if status.ended or status.kind == "unknown"
+                }
+                advance(len(ended))
+                remaining = [run_id for run_id in run_ids if run_id not in ended]
+                if not remaining:
+                    break
+        except TimeoutError as error:
+            raise Stop("TimedOut", str(error), exit_code=TIMED_OUT) from error
     if remaining:
         kinds = {status.run_id: status.kind for status in statuses}
         first = remaining[0]
@@ -385,16 +418,13 @@ def redrive(
     Prints how many handlers are called. Runs that are not parked are skipped.
     """
     ids = arguments.read_run_ids(run_ids or [])
+    if not ids:
+        ids = [status.run_id for status in session.pool.runs("parked", fetch=False)]
     redriven = 0
-    with progress("redriven", len(ids) or None) as advance:
-        if ids:
-            for start in range(0, len(ids), CHUNK):
-                redriven += session.pool.redrive(ids[start : start + CHUNK])
-                advance(start + CHUNK)
-        else:
-            while more := session.pool.redrive():
-                redriven += more
-                advance(redriven)
+    with progress("redriven", len(ids)) as advance:
+        for start in range(0, len(ids), CHUNK):
+            redriven += session.pool.redrive(ids[start : start + CHUNK])
+            advance(start + CHUNK)
     session.print_answer(
         {"redriving": redriven}, f"{redriven} completion handlers are called again"
     )
@@ -433,6 +463,9 @@ def _read_pool(session: Session) -> dict[str, Any]:
 
 def main() -> None:
     """The entry point of the command `workpool`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # Show `?` for what the terminal cannot show.
+            stream.reconfigure(errors="replace")
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="workpool", standalone_mode=False)
     except Exception as error:

@@ -51,10 +51,14 @@ def print_error(explanation: Explanation, *, as_json: bool) -> None:
     """Print one line on standard error."""
     if as_json:
         error = {"code": explanation.code, "message": explanation.message}
-        line = json.dumps({"error": error})
+        print(json.dumps({"error": error}), file=sys.stderr, flush=True)
     else:
-        line = f"workpool: {plain(explanation.message)}"
-    print(line, file=sys.stderr, flush=True)
+        print_line(explanation.message)
+
+
+def print_line(message: str) -> None:
+    """Print one line on standard error, under the command's name."""
+    print(f"workpool: {plain(message)}", file=sys.stderr, flush=True)
 
 
 def explain(error: Exception) -> Explanation | None:
@@ -71,6 +75,10 @@ def explain(error: Exception) -> Explanation | None:
     if isinstance(error, typer.Abort):
         return Explanation(code="Aborted", message="nothing was done", exit_code=FAILED)
     if isinstance(error, WorkpoolError):
+        if type(error) is WorkpoolError and isinstance(error.__cause__, Exception):
+            return _explain_aws(error.__cause__) or Explanation(
+                code=error.code, message=str(error), exit_code=FAILED
+            )
         advice = _ADVICE.get(type(error), "")
         return Explanation(code=error.code, message=f"{error}{advice}", exit_code=FAILED)
     return _explain_aws(error)
@@ -84,7 +92,7 @@ def _explain_aws(error: Exception) -> Explanation | None:
     message = None
     if isinstance(error, aws.ClientError):
         code = error.response["Error"]["Code"]
-        message = _AWS_ADVICE.get(code, f"AWS refused to say where the stack is ({code})")
+        message = _AWS_ADVICE.get(code, f"AWS refused to say where the stack is: {error}")
     elif isinstance(error, aws.ProfileNotFound):
         message = f"{error}: see ~/.aws/config"
     elif isinstance(error, aws.NoRegionError):

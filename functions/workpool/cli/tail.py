@@ -48,6 +48,11 @@ class Snapshot:
     ended: list[RunStatus]
     """Runs of the snapshot before this that have ended since."""
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether the pool has more open runs than were read: then a count of them is partial."""
+        return len(self.runs) == MAX_RUNS and self.stats["pending"] > MAX_RUNS
+
     def shape(self) -> dict[str, Any]:
         return {
             "at": self.at_ms,
@@ -127,9 +132,11 @@ def line(snapshot: Snapshot) -> str:
     """The snapshot as one line, for output that is not a terminal."""
     kinds = _count_kinds(snapshot.runs)
     pool, stats = snapshot.pool, snapshot.stats
+    counted = f" (of the oldest {len(snapshot.runs)} runs)" if snapshot.is_partial else ""
     return (
         f"{tables.clock_time(snapshot.at_ms)}  {tables.pool_state(pool).plain}  "
-        f"{stats['pending']} pending, {kinds['running']} of {pool['maxParallelism']} slots, "
+        f"{stats['pending']} pending, {kinds['running']} of {pool['maxParallelism']} slots"
+        f"{counted}, "
         f"oldest {tables.span(stats['oldestPending'])}, {stats['recentErrorRate']:.1%} of "
         f"{stats['recentExecutions']} attempts failed, {pool['deadLetters']} dead letters, "
         f"{len(snapshot.ended)} ended"
@@ -168,6 +175,6 @@ def _slots(snapshot: Snapshot) -> Table:
         rows.add_row(Text(kind, style=style), str(kinds[kind]), bar)
     letters = snapshot.pool["deadLetters"]
     rows.add_row("dead letters", Text(str(letters), style="bold red" if letters else ""), "")
-    if snapshot.stats["pending"] > len(snapshot.runs):
+    if snapshot.is_partial:
         rows.add_row("", "", Text(f"counted among the oldest {len(snapshot.runs)}", style="dim"))
     return rows

@@ -37,6 +37,10 @@ MAX_DEPTH = 200
 """How deep arrays and objects may be nested in arguments, context and return value. Python's parser
 gives up far deeper; where exactly depends on Python's version and on the caller."""
 
+LEAST_RUN_AT_MS = 10**11
+"""An earlier time than this, which is in 1973, is meant in seconds: in milliseconds it is long
+past, and the run would start at once. 0 stands for any time in the past."""
+
 MAX_RETRIES = 1000
 """A retry takes about 8 of the 25,000 events that one execution may have."""
 
@@ -130,9 +134,9 @@ def is_pool_name(text: str) -> bool:
     return _POOL.fullmatch(text) is not None
 
 
-def is_run_id(text: str) -> bool:
-    """Whether a text has the form of a run id. A text of another form names no run."""
-    return _RUN_ID.fullmatch(text) is not None
+def is_run_id(text: Any) -> bool:
+    """Whether this has the form of a run id. What has another form names no run."""
+    return isinstance(text, str) and _RUN_ID.fullmatch(text) is not None
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -197,7 +201,7 @@ def parse(body: Any) -> Request:
         max_retries=_integer(options, "maxRetries", at_least=0, at_most=MAX_RETRIES),
         on_complete=_option_string(options, "onComplete"),
         run_after_ms=_number(options, "runAfterMs", at_least=0, at_most=MAX_AHEAD_MS),
-        run_at=_number(options, "runAt", at_least=0),
+        run_at=_run_at(options),
         annotation=_option_string(options, "annotation", up_to=1000),
         idempotency_key=_option_key(options, "idempotencyKey"),
         fairness_key=_option_key(options, "fairnessKey"),
@@ -210,13 +214,28 @@ def _hash_of_key(pool: str, key: str | None) -> str:
 
 
 def _digest(pool: str, action: str, args: Any, options: Any) -> str:
-    """Hash of a request. Equal JSON has an equal hash, whatever the order of its fields."""
-    request = [pool, action, args, options]
-    try:
-        canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
-    except RecursionError as error:
-        raise InvalidRequest(f"the request must be JSON: {_reason(error)}") from error
+    """Hash of a request whose fields were checked. Requests that are equal as JSON have an equal
+    hash, whatever the order of their fields and whichever way they came: Python's keys may be
+    numbers, and 1 and 1.0 are the same number in JSON."""
+    text = json.dumps([pool, action, args, options])
+    request = json.loads(text, parse_float=_whole_if_possible)
+    canonical = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode()).hexdigest()
+
+
+def _whole_if_possible(text: str) -> int | float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def _run_at(options: dict[str, Any]) -> float | None:
+    at = _number(options, "runAt", at_least=0)
+    if at is not None and 0 < at < LEAST_RUN_AT_MS:
+        raise InvalidRequest(
+            f"options.runAt must be in epoch milliseconds, got {_brief(at)}, which looks like "
+            f"seconds"
+        )
+    return at
 
 
 def _json_text(value: Any, field: str) -> str:

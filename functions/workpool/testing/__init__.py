@@ -334,7 +334,7 @@ class Transport(InProcess):
             "use `make up` for that"
         )
 
-    def fetch(self, url: str) -> Any:
+    def fetch(self, url: str, deadline: float | None = None) -> Any:
         """Read a large return value from moto's bucket, since moto answers only boto3, not the
         client's own requests."""
         name = unquote(urlsplit(url).path).removeprefix(f"/{BUCKET}").lstrip("/")
