@@ -450,6 +450,42 @@ def test_a_token_that_is_closed_needs_no_answer(world, message, code: str, opera
     assert world.made(operation) == 1
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_outcome_that_the_table_refuses_is_written_while_the_lease_is_alive(
+    world, message, fails: bool
+) -> None:
+    """The action is done: the table's trouble must not cost the run its attempt."""
+    calls: list[int] = []
+
+    def work(ctx: Any, args: Any) -> None:
+        calls.append(1)
+        if fails:
+            raise ValueError("boom")
+
+    world.action(work)
+    world.pass_by("update_item")
+    world.refuse("update_item", "ProvisionedThroughputExceededException", times=9)
+    deadline_ms = NOW + LEFT_MS
+    first = message(world.put(world.a_run()), token="T")
+    assert attempt(first, remaining_ms=lambda: deadline_ms - world.now_ms) is None
+    run = world.run("default#r1")
+    assert (calls, run.kind) == ([1], "scheduled" if fails else "completed")
+    assert len(world.answers()) == 1
+
+
+def test_an_outcome_that_the_table_never_takes_is_left_to_the_lease(world, message) -> None:
+    world.action(lambda ctx, args: None)
+    world.pass_by("update_item")
+    world.refuse("update_item", "ProvisionedThroughputExceededException", times=999)
+    deadline_ms = NOW + LEFT_MS
+    first = message(world.put(world.a_run()), token="T")
+    with pytest.raises(Exception, match="ProvisionedThroughput"):
+        attempt(first, remaining_ms=lambda: deadline_ms - world.now_ms)
+    assert world.run("default#r1").kind == "running"
+    assert NOW + LEFT_MS - 12_000 < world.now_ms <= NOW + LEFT_MS - 2_000
+    assert world.answers() == []
+
+
 @pytest.mark.parametrize("operation", ["send_task_success", "send_task_failure"])
 def test_an_answer_that_was_not_taken_is_repeated_at_redelivery_without_the_action(
     world, message, operation: str
@@ -660,7 +696,7 @@ def test_the_watchdog_ends_the_process_even_if_its_write_fails(
     release = threading.Event()
     world.action(lambda ctx, args: release.wait(30))
     world.pass_by("update_item")
-    world.refuse("update_item", "InternalServerError")
+    world.refuse("update_item", "InternalServerError", times=999)
     threading.excepthook, hook = lambda args: None, threading.excepthook
     try:
         first = message(world.put(world.a_run()))

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "counters": "stats",
     "look": "relay",
     "orphans": "payloads",
+    "patience": "complete",
     "queues": "relay",
     "retrier": "relay",
     "status": "cancel",

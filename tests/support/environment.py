@@ -74,6 +74,7 @@ def install(
     source: Path,
     *,
     now_ms: Callable[[], int],
+    sleep: Callable[[float], None],
     client: Callable[[str], Any],
 ) -> None:
     """Let the library find all this: `source` is what `write_source` wrote; `client` makes the
@@ -84,7 +85,8 @@ def install(
     monkeypatch.setattr(lookup, "ROOT", source)
     monkeypatch.setattr(clock, "now_ms", now_ms)
     monkeypatch.setattr(clients, "client", cache(client))
-    monkeypatch.setattr(clients, "lambda_without_retries", lambda _: clients.client("lambda"))
+    monkeypatch.setattr(clients, "without_retries", lambda service, _: clients.client(service))
+    monkeypatch.setattr(clock, "sleep", sleep)
     forget()
 
 

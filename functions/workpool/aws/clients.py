@@ -86,14 +86,23 @@ def _identity(session: boto3.Session | None = None) -> tuple[str | None, str | N
     return session.region_name, key, session.profile_name
 
 
+@overload
+def without_retries(service: Literal["dynamodb"], timeout_seconds: int) -> "DynamoDBClient": ...
+@overload
+def without_retries(service: Literal["lambda"], timeout_seconds: int) -> "LambdaClient": ...
 @cache
-def lambda_without_retries(timeout_seconds: int) -> "LambdaClient":
-    """A client of Lambda that sends each request once and waits up to `timeout_seconds` for the
-    answer."""
+def without_retries(service: Literal["dynamodb", "lambda"], timeout_seconds: int) -> Any:
+    """A client that sends each request once and waits up to `timeout_seconds` for the answer. For
+    callers that must not repeat a request, or that repeat it themselves."""
     config = Config(
         retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=timeout_seconds
     )
-    return _session().client("lambda", config=config)
+    return _session().client(service, config=config)
+
+
+def lacks_right(error: Exception) -> bool:
+    """Whether AWS refused a call because the function may not make it."""
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in _NO_RIGHT
 
 
 @contextmanager
@@ -121,3 +130,5 @@ _THROTTLING = frozenset(
         "TooManyRequestsException",
     }
 )
+
+_NO_RIGHT = frozenset({"AccessDenied", "AccessDeniedException"})

@@ -36,7 +36,7 @@ def invoke(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome
                 f"actionTimeoutSeconds ({pool_limit_ms / 1000:g}) and the time that is left of it",
                 retryable=timeout_ms < pool_limit_ms,
             )
-        answer = clients.lambda_without_retries(limit_ms // 1000 + 1).invoke(
+        answer = clients.without_retries("lambda", limit_ms // 1000 + 1).invoke(
             FunctionName=name,
             Payload=json.dumps(
                 {

@@ -146,7 +146,7 @@ class WorkpoolLocal:
 
         for module, name, replacement in (
             (clients, "client", client_of),
-            (clients, "lambda_without_retries", lambda _: client_of("lambda")),
+            (clients, "without_retries", lambda service, _: client_of(service)),
             (clock, "now_ms", lambda: self.now_ms),
             (clock, "monotonic", lambda: self.now_ms / 1000),
             (clock, "sleep", self.tick),

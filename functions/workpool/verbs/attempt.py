@@ -7,6 +7,7 @@ second action in the same slot.
 
 import json
 from collections.abc import Callable
+from functools import partial
 from random import SystemRandom
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from workpool.core.raised import inner_errors
 from workpool.core.request import MAX_RESULT_BYTES
 from workpool.core.retry import (
     Failure,
+    Finish,
     Outcome,
     Reschedule,
     Success,
@@ -26,13 +28,16 @@ from workpool.core.retry import (
 )
 from workpool.core.run import Run
 from workpool.errors import NonRetryableError, PayloadLost, PayloadUnavailable
-from workpool.verbs import user_code, watchdog
+from workpool.verbs import patience, user_code, watchdog
 
 LOST = "worker lost: it crashed, ran out of memory or was ended at its deadline"
 
 MARGIN_MS = 5_000
 """The last part of the function's time. No action runs in it: it is kept for writing a failed
 attempt before the deadline."""
+
+SETTLE_MARGIN_MS = 2_000
+"""The outcome of an attempt is not written again in this last part of the lease."""
 
 
 def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | None:
@@ -148,6 +153,8 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
     """Write the outcome of an attempt, then answer the Retrier execution that sent the message.
     Raises Refused if this claim no longer holds the run."""
     claim = run.claim
+    # Of a lost worker the lease is over: its outcome is written once, or with the next message.
+    until_ms = (run.lease or 0) - SETTLE_MARGIN_MS
     while True:
         now = clock.now_ms()
         # SystemRandom: an action that seeds `random` must not set the delays of its pool.
@@ -155,20 +162,9 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
             run, outcome, policy=pools.policy(run), now_ms=now, u=SystemRandom().uniform(0.5, 1.5)
         )
         attempts = recent_attempts(run, outcome, now_ms=now)
+        write = partial(_write_outcome, run, decision, message, attempts=attempts, now_ms=now)
         try:
-            if isinstance(decision, Reschedule):
-                settled = store.reschedule(
-                    run, decision, execution=message.execution, attempts=attempts
-                )
-            else:
-                settled = store.finish(
-                    run,
-                    decision,
-                    finished_at=now,
-                    expires_at=pools.expiry(run.pool, now),
-                    execution=message.execution,
-                    attempts=attempts,
-                )
+            settled = patience.repeat(write, until_ms=until_ms)
             break
         except store.Refused as refused:
             stored = refused.run
@@ -183,3 +179,18 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
         logs.job_end(settled)
         if message.token is not None:
             retrier.answer_ended(message.token, settled)
+
+
+def _write_outcome(
+    run: Run, decision: Finish | Reschedule, message: Message, *, attempts: str, now_ms: int
+) -> Run:
+    if isinstance(decision, Reschedule):
+        return store.reschedule(run, decision, execution=message.execution, attempts=attempts)
+    return store.finish(
+        run,
+        decision,
+        finished_at=now_ms,
+        expires_at=pools.expiry(run.pool, now_ms),
+        execution=message.execution,
+        attempts=attempts,
+    )
