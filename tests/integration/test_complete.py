@@ -694,22 +694,38 @@ def test_an_event_that_arrives_twice_in_one_batch_has_one_effect(
     assert len(calls) == 1
 
 
-def test_what_is_not_begun_in_the_first_half_of_the_functions_time_comes_again_at_once(
-    world, ended, lambda_context
+@pytest.mark.promise(
+    "Results and completion",
+    "A handler has all of its `timeoutSeconds` when it begins, or begins later",
+)
+def test_a_record_is_begun_only_if_its_whole_promised_time_is_left(
+    world, ended, lambda_context, logged
 ) -> None:
+    """The handlers were promised 40 s, and their mark needs 10."""
     calls = done_with(world)
     keys = [ended(run_id=f"r{n}").key for n in range(3)]
-    # asked: for the half, the first lease, then before the second and the third
-    assert handled(world, lambda_context(60_000, 60_000, 29_999), *keys) == keys[1:]
-    assert [ctx.run_id for ctx, _, _ in calls] == ["r0"]
-    assert world.comes_back_in() == [0, 0]
+    # asked before reading, before the lease, and for the lease
+    times = [60_000, 60_000, 60_000, 50_000, 50_000, 50_000, 49_999]
+    assert handled(world, lambda_context(*times), *keys) == keys[2:]
+    assert [ctx.run_id for ctx, _, _ in calls] == ["r0", "r1"]
+    assert world.comes_back_in() == [1]
+    assert world.run(keys[2]).completion_tries == 0
+    assert [line["runId"] for line in logged("completion-postponed")] == ["r2"]
 
 
-def test_the_first_event_of_a_batch_is_always_begun(world, ended, lambda_context) -> None:
+def test_the_first_record_of_a_batch_is_no_exception(world, ended, lambda_context) -> None:
     calls = done_with(world)
-    ended()
-    assert handled(world, lambda_context(60_000, 1_000), KEY) == []
-    assert len(calls) == 1
+    before = ended()
+    assert handled(world, lambda_context(49_999), KEY) == [KEY]
+    assert (calls, world.run(KEY)) == ([], before)
+
+
+def test_payloads_that_were_read_too_slowly_cost_no_try(world, ended) -> None:
+    calls = done_with(world)
+    before = ended()
+    left = iter([60_000, 49_999])
+    assert complete(KEY, remaining_ms=lambda: next(left)) == 1
+    assert (calls, world.run(KEY)) == ([], before)
 
 
 def test_an_event_that_names_no_run_is_parked(world, lambda_context) -> None:

@@ -60,6 +60,7 @@ def variables() -> dict[str, str]:
         "WORKPOOL_RELAY_RETRY_QUEUE": queue_url("relay-retry"),
         "WORKPOOL_RETRIER": retrier_arn("{pool}"),
         "WORKPOOL_CONSUMER": consumer_of("{pool}"),
+        "WORKPOOL_COMPLETION_TIMEOUT_SECONDS": "40",
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "INFO",
     }
 

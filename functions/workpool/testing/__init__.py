@@ -57,7 +57,7 @@ MARGIN_MS = 10_000
 HIDDEN_SECONDS = 30
 """How long a message of a killed attempt stays hidden after its function's deadline."""
 
-HANDLER_MS = 60_000
+HANDLER_MS = 80_000
 """How long the completion function may run."""
 
 FOR_PYTEST = (

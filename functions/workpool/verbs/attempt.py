@@ -28,13 +28,16 @@ from workpool.core.retry import (
 )
 from workpool.core.run import Run
 from workpool.errors import NonRetryableError, PayloadLost, PayloadUnavailable
-from workpool.verbs import patience, user_code, watchdog
+from workpool.verbs import patience, promise, user_code, watchdog
 
 LOST = "worker lost: it crashed, ran out of memory or was ended at its deadline"
 
 MARGIN_MS = 5_000
 """The last part of the function's time. No action runs in it: it is kept for writing a failed
 attempt before the deadline."""
+
+LEAST_MARGIN_MS = 1_000
+"""What is left of this margin at least, if the claim was slow."""
 
 SETTLE_MARGIN_MS = 2_000
 """The outcome of an attempt is not written again in this last part of the lease."""
@@ -59,9 +62,15 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
             elif verdict is Verdict.LOSE:
                 _settle(run, Failure(LOST), message)
             else:
-                args = _read_args(run)
-                # Reading may be slow: take the time again, so that the lease is not cut short.
-                lease = clock.now_ms() + remaining_ms()
+                if lambda_actions.is_lambda_action(run.action):
+                    lambda_actions.read_ahead(run)
+                args = _read_args(run)  # This may be slow, so only now ask how much time is left.
+                promised_ms = pools.pool(run.pool).action_timeout_ms
+                left_ms = remaining_ms()
+                if not promise.is_kept(promised_ms, margin_ms=MARGIN_MS, remaining_ms=left_ms):
+                    logs.log("attempt-postponed", run, remainingMs=left_ms)
+                    return promise.BACK_SECONDS
+                lease = clock.now_ms() + left_ms
                 claimed = store.claim(run, claim=uuid4().hex, lease=lease)
                 _perform(claimed, args, message, remaining_ms)
         except PayloadUnavailable as error:  # Nothing is claimed yet, so this costs no attempt.
@@ -94,7 +103,8 @@ def _perform(
     if run.retries == 0:
         logs.job_start(run, pools.policy(run))
     pool_limit_ms = pools.pool(run.pool).action_timeout_ms
-    limit_ms = max(0, min(pool_limit_ms, remaining_ms() - MARGIN_MS))
+    # All of the promised time, unless the claim itself took most of the margin.
+    limit_ms = max(0, min(pool_limit_ms, remaining_ms() - LEAST_MARGIN_MS))
     deadline = clock.now_ms() + limit_ms
 
     def run_action() -> Outcome:
@@ -102,7 +112,7 @@ def _perform(
             outcome: Outcome = Failure(f"the arguments are lost: {args}", retryable=False)
         elif lambda_actions.is_lambda_action(run.action):
             outcome = lambda_actions.invoke(
-                run, args, limit_ms=limit_ms, pool_limit_ms=pool_limit_ms
+                run, args, deadline_ms=deadline, pool_limit_ms=pool_limit_ms
             )
         else:
             outcome = _call_action(run, args, lambda: max(0, deadline - clock.now_ms()))

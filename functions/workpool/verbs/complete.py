@@ -14,12 +14,13 @@ from typing import Any
 from uuid import uuid4
 
 from workpool.aws import clients, logs, payloads, pools, store
+from workpool.aws.environment import environment
 from workpool.context import CompletionContext
 from workpool.core import clock
 from workpool.core.retry import printable
 from workpool.core.run import Run
 from workpool.errors import PayloadLost, PayloadUnavailable
-from workpool.verbs import patience, user_code
+from workpool.verbs import patience, promise, user_code
 
 MAX_TRIES = 8
 """How often a handler that keeps raising is called before its completion is parked. All calls
@@ -53,9 +54,13 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
     now = clock.now_ms()
     if run.completion_lease is not None and now < run.completion_lease:
         return (run.completion_lease - now) / 1000
+    if not _has_time(run, remaining_ms):  # The records before this one took it.
+        return promise.BACK_SECONDS
     try:
         # Read before leasing: if S3 denies or is slow, that costs no try.
         handler_input = _read_payloads(run)
+        if not _has_time(run, remaining_ms):
+            return promise.BACK_SECONDS
         now = clock.now_ms()  # Reading may be slow: take the time again.
         leased = store.lease_completion(
             run, claim=uuid4().hex, now_ms=now, lease=now + remaining_ms()
@@ -72,6 +77,15 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
     except store.Refused as refused:  # Another call holds the lease, or has completed the run.
         stored = refused.run
         return 1 if stored is not None and stored.completion == "pending" else None
+
+
+def _has_time(run: Run, remaining_ms: Callable[[], int]) -> bool:
+    """Whether the time that the handler was promised is left."""
+    promised_ms, left_ms = environment().completion_timeout_ms, remaining_ms()
+    kept = promise.is_kept(promised_ms, margin_ms=MARK_MARGIN_MS, remaining_ms=left_ms)
+    if not kept:
+        logs.log("completion-postponed", run, remainingMs=left_ms)
+    return kept
 
 
 def _read_payloads(run: Run) -> HandlerInput | PayloadLost:
