@@ -17,6 +17,10 @@ from infra.lambdas import Lambdas
 from infra.names import Names
 from infra.queue import queue
 
+#: What the function needs beside the time of one handler: to read its payloads, to write its mark,
+#: and for the handlers before it in its batch.
+MARGIN_SECONDS = 20
+
 
 class Completion(Construct):
     def __init__(
@@ -30,6 +34,7 @@ class Completion(Construct):
         encryption_key: kms.IKey | None,
     ) -> None:
         super().__init__(scope, construct_id)
+        timeout_seconds = config.timeout_seconds + MARGIN_SECONDS
         # A queue with a key of the deployer's then takes events from this account alone, also in
         # an app that does not carry this feature flag.
         self.node.set_context("@aws-cdk/aws-events:eventsTargetQueueSameAccount", True)
@@ -53,7 +58,7 @@ class Completion(Construct):
             "Queue",
             name=names.part("completions"),
             encryption_key=encryption_key,
-            function_timeout_seconds=config.timeout_seconds,
+            function_timeout_seconds=timeout_seconds,
             dead_letters=self.dead_letters,
         )
         events.Rule(
@@ -82,7 +87,7 @@ class Completion(Construct):
             name=names.part("completion"),
             handler="handlers.completion.handler",
             description="Calls the completion handlers, each once in effect",
-            timeout_seconds=config.timeout_seconds,
+            timeout_seconds=timeout_seconds,
             memory_mb=config.memory_mb,
             user_code=True,
         )

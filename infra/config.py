@@ -150,7 +150,7 @@ def pascal_case(pool: str) -> str:
 
 def _completions(fields: Fields) -> CompletionsConfig:
     completions = CompletionsConfig(
-        timeout_seconds=fields.integer("timeoutSeconds", 1, 900, 60),
+        timeout_seconds=fields.integer("timeoutSeconds", 1, 880, 60),
         memory_mb=fields.integer("memoryMb", 128, 10240, 256),
         # Lambda accepts 2 to 1000 as the limit of a queue's mapping.
         max_concurrency=fields.integer("maxConcurrency", 2, 1000, 10),

@@ -112,6 +112,7 @@ class Workpool(Construct):
                 "WORKPOOL_RELAY_RETRY_QUEUE": queue_url(names.part("relay-retry")),
                 "WORKPOOL_RETRIER": retrier_arn(names.retrier(ANY_POOL)),
                 "WORKPOOL_CONSUMER": names.consumer(ANY_POOL),
+                "WORKPOOL_COMPLETION_TIMEOUT_SECONDS": str(config.completions.timeout_seconds),
                 "IDEMPOTENT_WORKPOOL_LOG_LEVEL": config.log_level,
             },
         )

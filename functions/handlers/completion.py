@@ -8,17 +8,11 @@ from workpool.verbs.complete import complete
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """The records of a batch share the function's time. Records that are not started in the first
-    half of the time go back to the queue immediately."""
-    remaining_ms = context.get_remaining_time_in_millis
-    half = remaining_ms() / 2
-    started = False
+    """The records of a batch share the function's time: `complete` sends those back for which too
+    little of it is left."""
 
     def complete_run(record: Record) -> float | None:
-        nonlocal started
-        if started and remaining_ms() < half:
-            return 0
-        started = True
-        return complete(key_of(record["body"]), remaining_ms=remaining_ms)
+        key = key_of(record["body"])
+        return complete(key, remaining_ms=context.get_remaining_time_in_millis)
 
     return for_each_record(event, complete_run)

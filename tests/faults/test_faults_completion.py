@@ -1,11 +1,14 @@
-"""Faults 15 to 17 and 33: completion handlers whose process dies, that raise, that are down."""
+"""Faults 15 to 17, 33 and 37: completion handlers whose process dies, that raise, that are down,
+whose mark AWS does not take."""
 
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from tests.faults.cloud import Cloud
+from tests.support.failures import refusal
 from tests.support.mappings import COMPLETION_LETTERS, COMPLETIONS
 from workpool.verbs import complete
 from workpool.verbs.status import status
@@ -149,4 +152,69 @@ def test_fault_33_also_when_the_event_is_older_than_any_queue_keeps_it(
     cloud.sweep_until_rest()
     assert cloud.results(key) == ["success"]
     cloud.ended(key, "success")
+    cloud.at_rest()
+
+
+REASONS = {
+    "conflict": ("TransactionConflict", "None"),
+    "in conflict with the mark": ("None", "TransactionConflict"),
+    "throttled": ("ProvisionedThroughputExceeded", "ThrottlingError"),
+}
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        *REASONS,
+        "TransactionInProgressException",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "AccessDeniedException",
+        "InternalServerError",
+        "no answer",
+    ],
+)
+def test_fault_37_a_mark_that_is_refused_for_ten_minutes_spends_no_try_and_parks_nobody(
+    cloud: Cloud, world: Any, logged: Any, trouble: str
+) -> None:
+    until = world.now_ms + 600_000
+
+    def refused(call: Any, parameters: dict[str, Any]) -> Any:
+        if world.now_ms >= until:
+            return call(**parameters)
+        if trouble == "no answer":
+            world.tick(5)
+            raise ReadTimeoutError(endpoint_url="https://the.test")
+        reasons = [{"Code": code} for code in REASONS.get(trouble, ())]
+        code = "TransactionCanceledException" if reasons else trouble
+        raise refusal(code, "TransactWriteItems", CancellationReasons=reasons)
+
+    world.on("transact_write_items", *[refused] * 5000)
+    keys = [cloud.submit() for _ in range(5)]
+    cloud.pass_time(minutes=10)
+    assert {cloud.run(key).completion_tries for key in keys} <= {0, 1}
+    assert logged("completion-unmarked")
+    cloud.rest()
+    assert world.now_ms < until + 120_000
+    for key in keys:
+        done = cloud.ended(key, "success")
+        assert (done.completion_tries, done.completion_error) == (1, None)
+    assert cloud.bodies(COMPLETION_LETTERS) == []
+    assert logged("completion-parked") == []
+    cloud.at_rest()
+
+
+def test_fault_37_a_handler_that_kills_its_process_still_counts_while_marks_are_refused(
+    cloud: Cloud, world: Any
+) -> None:
+    def killed() -> None:
+        world.die_before("update_item")
+        raise SystemExit
+
+    key = cloud.submit()
+    world.refuse("transact_write_items", "AccessDeniedException", times=99)
+    cloud.in_handler = [lambda: None] * 3 + [killed] * 99
+    cloud.rest()
+    assert len(cloud.handled) == 3 + complete.MAX_TRIES
+    assert (cloud.run(key).completion, cloud.effects(key)) == ("parked", 0)
     cloud.at_rest()

@@ -173,6 +173,7 @@ def test_the_remaining_time_ends_a_margin_before_the_functions_own(world, messag
         world.tick(60)
         told.append(ctx.remaining_ms())
 
+    world.redeploy(actionTimeoutSeconds=10)
     world.action(work)
     attempted(message(world.put(world.a_run())), left_ms=15_000)
     assert told == [8_000, 0]
@@ -450,6 +451,42 @@ def test_a_token_that_is_closed_needs_no_answer(world, message, code: str, opera
     assert world.made(operation) == 1
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_outcome_that_the_table_refuses_is_written_while_the_lease_is_alive(
+    world, message, fails: bool
+) -> None:
+    """The action is done: the table's trouble must not cost the run its attempt."""
+    calls: list[int] = []
+
+    def work(ctx: Any, args: Any) -> None:
+        calls.append(1)
+        if fails:
+            raise ValueError("boom")
+
+    world.action(work)
+    world.pass_by("update_item")
+    world.refuse("update_item", "ProvisionedThroughputExceededException", times=9)
+    deadline_ms = NOW + LEFT_MS
+    first = message(world.put(world.a_run()), token="T")
+    assert attempt(first, remaining_ms=lambda: deadline_ms - world.now_ms) is None
+    run = world.run("default#r1")
+    assert (calls, run.kind) == ([1], "scheduled" if fails else "completed")
+    assert len(world.answers()) == 1
+
+
+def test_an_outcome_that_the_table_never_takes_is_left_to_the_lease(world, message) -> None:
+    world.action(lambda ctx, args: None)
+    world.pass_by("update_item")
+    world.refuse("update_item", "ProvisionedThroughputExceededException", times=999)
+    deadline_ms = NOW + LEFT_MS
+    first = message(world.put(world.a_run()), token="T")
+    with pytest.raises(Exception, match="ProvisionedThroughput"):
+        attempt(first, remaining_ms=lambda: deadline_ms - world.now_ms)
+    assert world.run("default#r1").kind == "running"
+    assert NOW + LEFT_MS - 12_000 < world.now_ms <= NOW + LEFT_MS - 2_000
+    assert world.answers() == []
+
+
 @pytest.mark.parametrize("operation", ["send_task_success", "send_task_failure"])
 def test_an_answer_that_was_not_taken_is_repeated_at_redelivery_without_the_action(
     world, message, operation: str
@@ -635,6 +672,7 @@ def process_end(monkeypatch: pytest.MonkeyPatch) -> Ended:
 def test_the_watchdog_writes_a_failed_attempt_before_the_deadline_and_ends_the_process(
     world, message, process_end: Ended, state: dict[str, Any], kind: str, answer: tuple[str, ...]
 ) -> None:
+    world.redeploy(actionTimeoutSeconds=0.03)
     release = threading.Event()
     world.action(lambda ctx, args: release.wait(30) and "late")
     first = message(world.put(world.a_run(**state)), token="T")
@@ -657,10 +695,11 @@ def test_the_watchdog_writes_a_failed_attempt_before_the_deadline_and_ends_the_p
 def test_the_watchdog_ends_the_process_even_if_its_write_fails(
     world, message, process_end: Ended
 ) -> None:
+    world.redeploy(actionTimeoutSeconds=0.03)
     release = threading.Event()
     world.action(lambda ctx, args: release.wait(30))
     world.pass_by("update_item")
-    world.refuse("update_item", "InternalServerError")
+    world.refuse("update_item", "InternalServerError", times=999)
     threading.excepthook, hook = lambda args: None, threading.excepthook
     try:
         first = message(world.put(world.a_run()))
@@ -701,6 +740,31 @@ def test_the_pools_own_limit_binds_where_the_function_has_more_time(
 
     monkeypatch.setattr("threading.Timer", Timer)
     world.action(lambda ctx, args: None)
-    for run_id, left_ms in (("r1", 900_000), ("r2", 65_001), ("r3", 30_000), ("r4", 1_000)):
+    for run_id, left_ms in (("r1", 900_000), ("r2", 65_000)):
         attempted(message(world.put(world.a_run(run_id=run_id))), left_ms=left_ms)
-    assert limits == [60, 60, 25, 0]
+    slow_claim = iter([65_000, 60_500])
+    attempt(message(world.put(world.a_run(run_id="r3"))), remaining_ms=lambda: next(slow_claim))
+    assert limits == [60, 60, 59.5]
+
+
+@pytest.mark.promise(
+    "Options", "An action has all of its `actionTimeoutSeconds` when it begins, or begins later"
+)
+@pytest.mark.parametrize("retries", [0, 4])
+def test_an_attempt_without_its_promised_time_comes_back_at_no_cost(
+    world, message, logged, retries: int
+) -> None:
+    calls: list[int] = []
+    world.action(lambda ctx, args: calls.append(ctx.remaining_ms()))
+    before = world.put(world.a_run(retries=retries, max_retries=4))
+    assert attempted(message(before, token="T"), left_ms=64_999) == 1
+    assert (world.run(before.key), calls, world.answers()) == (before, [], [])
+    assert [line["remainingMs"] for line in logged("attempt-postponed")] == [64_999]
+    assert attempted(message(before, token="T"), left_ms=65_000) is None
+    assert calls == [60_000]
+
+
+def test_an_attempt_that_is_only_written_off_needs_no_time(world, message) -> None:
+    lost = world.put(world.a_run(**LEASE_OVER))
+    assert attempted(message(lost), left_ms=10) is None
+    assert world.run(lost.key).kind == "scheduled"

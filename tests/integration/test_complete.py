@@ -1,10 +1,12 @@
 """Completion handlers: called whatever the outcome, once in effect whatever crashes."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from handlers import completion
+from tests.support.failures import refusal
 from tests.support.invocations import answer_of, bodies_handed_back
 from workpool.aws import store
 from workpool.core.run import Payload, Run
@@ -390,8 +392,6 @@ def test_a_process_that_dies_around_its_mark_writes_once(world, ended, died: str
         world.die_before("transact_write_items")
     else:
         world.die_after("transact_write_items")
-    world.pass_by("update_item")
-    world.die_before("update_item")  # nor can it note that it failed
     with pytest.raises(world.Died):
         completed()
     world.tick(60)
@@ -419,6 +419,239 @@ def test_a_mark_whose_answer_is_lost_counts_once(world, ended, writes: list[Any]
     assert calls == [1]
     assert world.run(KEY).completion == "done"
     assert world.run(KEY).completion_error is None
+
+
+# AWS's trouble at the mark, and the handler's own fault
+
+
+MARK = {True: "transact_write_items", False: "update_item"}
+TROUBLES = [
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+    "InternalServerError",
+    "ServiceUnavailable",
+    "ExpiredTokenException",
+    "NobodyKnowsThisOne",
+]
+
+
+@pytest.fixture
+def writes(world, ended) -> list[int]:
+    """A run whose handler returns one write. How often it was called."""
+    calls: list[int] = []
+
+    def done(*given: Any) -> list[Any]:
+        calls.append(world.now_ms)
+        return [an_order()]
+
+    world.handler(done)
+    ended()
+    return calls
+
+
+def is_done_once(world, *, tries: int = 1) -> None:
+    run = world.run(KEY)
+    assert (run.completion, run.completion_tries, run.completion_error) == ("done", tries, None)
+    assert world.item("an order")["settled"] == {"N": "1"}
+
+
+@pytest.mark.parametrize("code", TROUBLES)
+@pytest.mark.parametrize("with_writes", [True, False], ids=["writes", "no writes"])
+def test_a_mark_that_aws_refuses_for_a_while_is_repeated_without_the_handler(
+    world, ended, code: str, with_writes: bool
+) -> None:
+    calls: list[int] = []
+
+    def done(*given: Any) -> list[Any]:
+        calls.append(1)
+        return [an_order()] if with_writes else []
+
+    world.handler(done)
+    ended()
+    if not with_writes:
+        world.pass_by("update_item")  # the lease
+    world.refuse(MARK[with_writes], code, times=4)
+    assert completed() is None
+    assert calls == [1]
+    run = world.run(KEY)
+    assert (run.completion, run.completion_tries) == ("done", 1)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError", "NobodyKnowsIt"],
+)
+@pytest.mark.parametrize("entry", ["the mark's", "the handler's"])
+def test_a_transaction_that_is_canceled_through_no_fault_of_its_own_is_repeated(
+    world, writes: list[int], reason: str, entry: str
+) -> None:
+    codes = (reason, "None") if entry == "the handler's" else ("None", reason)
+    world.cancel_transactions(*codes, times=4)
+    assert completed() is None
+    assert len(writes) == 1
+    is_done_once(world)
+
+
+def test_repeated_marks_are_one_transaction_to_dynamodb(world, writes: list[int]) -> None:
+    """They have the same token and the same content, also when time has passed."""
+    world.cancel_transactions("TransactionConflict", "None", times=6)
+    completed()
+    sent = [given for operation, given in world.calls if operation == "transact_write_items"]
+    assert len(sent) == 7
+    assert all(it == sent[0] for it in sent)
+    assert sent[0]["ClientRequestToken"] == world.run(KEY).completion_claim
+
+
+def test_the_pauses_between_marks_grow_and_are_random(
+    world, writes: list[int], monkeypatch
+) -> None:
+    times: list[int] = []
+
+    def conflict(call: Any, parameters: dict[str, Any]) -> Any:
+        times.append(world.now_ms)
+        raise refusal("ThrottlingException")
+
+    drawn = iter([0.5, 1.5] * 9)
+    monkeypatch.setattr("random.SystemRandom.uniform", lambda _, low, high: next(drawn))
+    world.on("transact_write_items", *[conflict] * 9)
+    completed()
+    pauses = [after - before for before, after in pairwise(times)]
+    assert pauses == [50, 300, 200, 1200, 800, 4800, 2500, 7500]
+
+
+@pytest.mark.parametrize("takes_effect", [True, False])
+def test_a_mark_that_is_never_answered_is_repeated_and_counts_once(
+    world, writes: list[int], takes_effect: bool
+) -> None:
+    world.not_answer("transact_write_items", takes_effect=takes_effect, times=3)
+    assert completed() is None
+    assert len(writes) == 1
+    is_done_once(world)
+
+
+def test_a_mark_that_took_effect_and_is_never_answered_is_not_taken_back(
+    world, writes: list[int]
+) -> None:
+    world.not_answer("transact_write_items", takes_effect=True, times=999)
+    assert completed() is None
+    assert len(writes) == 1
+    is_done_once(world)
+
+
+@pytest.mark.usefixtures("no_jitter")
+def test_a_mark_that_aws_never_takes_gives_its_try_back_and_comes_again_later(
+    world, writes: list[int], logged
+) -> None:
+    world.refuse("transact_write_items", "ThrottlingException", times=999)
+    assert completed() == 30
+    run = world.run(KEY)
+    assert (run.completion, run.completion_tries, run.completion_error) == ("pending", 0, None)
+    spent = world.now_ms - NOW
+    assert 40_000 < spent <= LEFT_MS - 10_000  # It is repeated while the lease has time for it.
+    assert run.completion_lease == world.now_ms + 30_000
+    lines = logged("completion-unmarked")
+    assert [(it["runId"], it["retryInMs"], "Throttling" in it["error"]) for it in lines] == [
+        ("r1", 30_000, True)
+    ]
+    assert completed() == 30  # not before its time
+    assert len(writes) == 1
+
+
+def test_a_missing_right_is_not_waited_for_with_the_message_in_hand(
+    world, writes: list[int]
+) -> None:
+    """It lasts for minutes at least, and other completions wait behind this one."""
+    world.refuse("transact_write_items", "AccessDeniedException")
+    assert 15 <= (completed() or 0) <= 45
+    assert world.made("transact_write_items") == 1
+    assert world.run(KEY).completion_tries == 0
+    world.tick(45)
+    assert completed() is None
+    is_done_once(world)
+
+
+def test_a_try_that_cannot_be_given_back_is_counted_and_the_run_comes_again(
+    world, writes: list[int]
+) -> None:
+    world.refuse("transact_write_items", "AccessDeniedException")
+    world.pass_by("update_item")
+    world.refuse("update_item", "InternalServerError")
+    assert 15 <= (completed() or 0) <= 45
+    assert world.run(KEY).completion_tries == 1
+    world.tick(60)
+    assert completed() is None
+    is_done_once(world, tries=2)
+
+
+def test_a_try_that_is_given_back_twice_is_given_back_once(world, writes: list[int]) -> None:
+    world.refuse("transact_write_items", "AccessDeniedException")
+    world.pass_by("update_item")
+    world.lose_answer("update_item")
+    completed()
+    assert world.run(KEY).completion_tries == 0
+
+
+@pytest.mark.parametrize(
+    "reasons",
+    [
+        ("ConditionalCheckFailed", "None"),
+        ("ConditionalCheckFailed", "TransactionConflict"),
+        ("ItemCollectionSizeLimitExceeded", "None"),
+        ("ValidationError", "None"),
+    ],
+)
+def test_a_transaction_that_is_canceled_for_a_write_of_the_handlers_is_its_failed_try(
+    world, writes: list[int], reasons: tuple[str, ...]
+) -> None:
+    world.cancel_transactions(*reasons)
+    assert completed() == 1
+    run = world.run(KEY)
+    assert (run.completion, run.completion_tries) == ("pending", 1)
+    assert "TransactionCanceled" in (run.completion_error or "")
+    assert world.made("transact_write_items") == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ValidationException",
+        "ResourceNotFoundException",
+        "ItemCollectionSizeLimitExceededException",
+        "SerializationException",
+        "RequestEntityTooLarge",
+    ],
+)
+def test_writes_that_dynamodb_refuses_for_their_own_sake_are_a_failed_try(
+    world, writes: list[int], code: str
+) -> None:
+    world.refuse("transact_write_items", code)
+    assert completed() == 1
+    assert code in (world.run(KEY).completion_error or "")
+    assert (world.run(KEY).completion_tries, world.made("transact_write_items")) == (1, 1)
+
+
+def test_writes_that_cannot_be_encoded_are_a_failed_try(world, ended) -> None:
+    deep: Any = {"S": "x"}
+    for _ in range(5000):
+        deep = {"L": [deep]}
+    put = {"Put": {"TableName": "runs", "Item": {"run": {"S": "an order"}, "deep": deep}}}
+    world.handler(lambda *given: [put])
+    ended()
+    assert completed() == 1
+    assert world.run(KEY).completion_tries == 1
+
+
+def test_an_error_of_aws_that_the_handler_raises_is_its_own(world, ended) -> None:
+    def done(*given: Any) -> None:
+        raise refusal("ThrottlingException")
+
+    world.handler(done)
+    ended()
+    assert completed() == 1
+    assert world.run(KEY).completion_tries == 1
 
 
 # The function
@@ -461,22 +694,38 @@ def test_an_event_that_arrives_twice_in_one_batch_has_one_effect(
     assert len(calls) == 1
 
 
-def test_what_is_not_begun_in_the_first_half_of_the_functions_time_comes_again_at_once(
-    world, ended, lambda_context
+@pytest.mark.promise(
+    "Results and completion",
+    "A handler has all of its `timeoutSeconds` when it begins, or begins later",
+)
+def test_a_record_is_begun_only_if_its_whole_promised_time_is_left(
+    world, ended, lambda_context, logged
 ) -> None:
+    """The handlers were promised 40 s, and their mark needs 10."""
     calls = done_with(world)
     keys = [ended(run_id=f"r{n}").key for n in range(3)]
-    # asked: for the half, the first lease, then before the second and the third
-    assert handled(world, lambda_context(60_000, 60_000, 29_999), *keys) == keys[1:]
-    assert [ctx.run_id for ctx, _, _ in calls] == ["r0"]
-    assert world.comes_back_in() == [0, 0]
+    # asked before reading, before the lease, and for the lease
+    times = [60_000, 60_000, 60_000, 50_000, 50_000, 50_000, 49_999]
+    assert handled(world, lambda_context(*times), *keys) == keys[2:]
+    assert [ctx.run_id for ctx, _, _ in calls] == ["r0", "r1"]
+    assert world.comes_back_in() == [1]
+    assert world.run(keys[2]).completion_tries == 0
+    assert [line["runId"] for line in logged("completion-postponed")] == ["r2"]
 
 
-def test_the_first_event_of_a_batch_is_always_begun(world, ended, lambda_context) -> None:
+def test_the_first_record_of_a_batch_is_no_exception(world, ended, lambda_context) -> None:
     calls = done_with(world)
-    ended()
-    assert handled(world, lambda_context(60_000, 1_000), KEY) == []
-    assert len(calls) == 1
+    before = ended()
+    assert handled(world, lambda_context(49_999), KEY) == [KEY]
+    assert (calls, world.run(KEY)) == ([], before)
+
+
+def test_payloads_that_were_read_too_slowly_cost_no_try(world, ended) -> None:
+    calls = done_with(world)
+    before = ended()
+    left = iter([60_000, 49_999])
+    assert complete(KEY, remaining_ms=lambda: next(left)) == 1
+    assert (calls, world.run(KEY)) == ([], before)
 
 
 def test_an_event_that_names_no_run_is_parked(world, lambda_context) -> None:

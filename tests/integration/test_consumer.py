@@ -129,6 +129,7 @@ def test_a_message_whose_return_cannot_be_timed_comes_back_all_the_same(
 
 def test_the_lease_ends_with_the_functions_time(world, message, lambda_context) -> None:
     leases = []
+    world.redeploy(actionTimeoutSeconds=28)
     world.action(lambda ctx, args: leases.append(world.run(KEY).lease))
     consumed(world, lambda_context(33_000), message(world.put(world.a_run())).body())
     assert leases == [NOW + 33_000]

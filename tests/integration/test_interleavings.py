@@ -391,8 +391,6 @@ def test_24_an_ended_event_twice_at_once_and_a_crash_have_one_effect(world) -> N
     world.handler(done)
     ended_run(world)
     world.die_before("transact_write_items")
-    world.pass_by("update_item")
-    world.die_before("update_item")
     with pytest.raises(world.Died):
         completed()
     assert copies == [60]

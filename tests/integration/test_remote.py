@@ -5,8 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
 
+from tests.support.failures import refusal
 from workpool import errors
 from workpool.core.run import Run
 from workpool.verbs.attempt import attempt
@@ -36,7 +45,8 @@ def attempted(world, message, no_jitter) -> Callable[..., Run]:
     def of(do: Callable[[Any], Any], *, timeout: int = 30, **fields: Any) -> Run:
         world.lambdas.functions["charge"] = (timeout, do)
         run = world.put(world.a_run(action="lambda:charge", **fields))
-        assert attempt(message(run), remaining_ms=lambda: 70_000) is None
+        deadline_ms = world.now_ms + 70_000
+        assert attempt(message(run), remaining_ms=lambda: deadline_ms - world.now_ms) is None
         return world.run(run.key)
 
     return of
@@ -142,11 +152,11 @@ def test_a_functions_timeout_that_was_raised_meanwhile_is_seen(world, attempted)
     assert run.result == "failed"
 
 
-def test_a_slow_start_of_the_consumer_does_not_fail_the_run_for_good(world, message) -> None:
+def test_a_slow_start_of_the_consumer_costs_the_run_nothing(world, message) -> None:
     world.lambdas.functions["charge"] = (59, lambda given: 1)
     run = world.put(world.a_run(action="lambda:charge"))
-    attempt(message(run), remaining_ms=lambda: 63_000)
-    assert world.run(run.key).kind == "scheduled"
+    assert attempt(message(run), remaining_ms=lambda: 63_000) == 1
+    assert world.run(run.key) == run
 
 
 @pytest.mark.promise(
@@ -169,6 +179,96 @@ def test_a_function_that_does_not_answer_in_time_is_a_failed_attempt(world, atte
 
     world.on("invoke", late)
     assert attempted(lambda given: 1).kind == "scheduled"
+
+
+@pytest.mark.promise(
+    "Actions that are Lambda functions",
+    "If the connection to a `lambda:` function breaks, its slot is taken until it must have ended",
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionClosedError(endpoint_url="https://lambda"),
+        ReadTimeoutError(endpoint_url="https://lambda"),
+        HTTPClientError(error="reset"),
+        refusal("ServiceException", ResponseMetadata={"HTTPStatusCode": 500}),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_a_slot_is_taken_until_a_function_that_was_lost_must_have_ended(
+    world, attempted, error: Exception
+) -> None:
+    breaks_after(world, 7, error)
+    run = attempted(lambda given: 1, timeout=30)
+    assert (run.kind, run.retries) == ("scheduled", 1)
+    assert world.now_ms == NOW + 30_000
+    assert world.made("invoke") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="https://lambda"),
+        ConnectTimeoutError(endpoint_url="https://lambda"),
+        NoCredentialsError(),
+        refusal("TooManyRequestsException", ResponseMetadata={"HTTPStatusCode": 429}),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_a_function_that_was_never_invoked_takes_no_slot(
+    world, attempted, error: Exception
+) -> None:
+    breaks_after(world, 7, error)
+    assert attempted(lambda given: 1, timeout=30).kind == "scheduled"
+    assert world.now_ms == NOW + 7_000
+
+
+def test_a_function_that_ended_before_its_connection_broke_is_not_waited_for(
+    world, attempted
+) -> None:
+    breaks_after(world, 31, ReadTimeoutError(endpoint_url="https://lambda"))
+    assert attempted(lambda given: 1, timeout=30).kind == "scheduled"
+    assert world.now_ms == NOW + 31_000
+
+
+def breaks_after(world: Any, seconds: float, error: Exception) -> None:
+    def breaks(call: Any, given: Any) -> Any:
+        world.tick(seconds)
+        raise error
+
+    world.on("invoke", breaks)
+
+
+def test_the_time_that_reading_the_functions_timeout_takes_is_not_the_attempts(
+    world, message
+) -> None:
+    """AWS took 20 s to say what the function's timeout is: the message comes back."""
+    world.lambdas.functions["charge"] = (59, lambda given: 1)
+    run = world.put(world.a_run(action="lambda:charge", max_retries=0))
+    world.meanwhile("get_function_configuration", lambda: world.tick(20))
+    deadline_ms = NOW + 70_000
+    assert attempt(message(run), remaining_ms=lambda: deadline_ms - world.now_ms) == 1
+    assert world.run(run.key) == run
+    deadline_ms = world.now_ms + 70_000
+    assert attempt(message(run), remaining_ms=lambda: deadline_ms - world.now_ms) is None
+    assert world.run(run.key).result == "success"
+
+
+def test_a_functions_timeout_that_cannot_be_read_now_costs_no_attempt(world, message) -> None:
+    world.lambdas.functions["charge"] = (30, lambda given: 1)
+    run = world.put(world.a_run(action="lambda:charge", max_retries=0))
+    world.refuse("get_function_configuration", "TooManyRequestsException")
+    with pytest.raises(ClientError):
+        attempt(message(run), remaining_ms=lambda: 70_000)
+    assert world.run(run.key) == run
+
+
+@pytest.mark.parametrize("code", ["ResourceNotFoundException", "AccessDeniedException"])
+def test_a_function_that_is_not_there_is_a_failed_attempt(world, attempted, code: str) -> None:
+    world.refuse("get_function_configuration", code, times=2)
+    run = attempted(lambda given: 1)
+    assert run.kind == "scheduled"
+    assert code in json.loads(run.attempts or "")[0]["error"]
 
 
 @pytest.mark.promise(

@@ -5,7 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
+from tests.support.environment import START_MS
 from workpool.aws import store
 from workpool.core.retry import Finish, Reschedule
 from workpool.core.run import Payload, Run, open_partition
@@ -25,7 +27,7 @@ ENDED = {
     "claim": "c1",
 }
 PENDING = ENDED | {"completion": "pending", "on_complete": "jobs.done"}
-MINE = {"completion_claim": "h1", "completion_tries": 1}
+MINE = {"completion_claim": "h1", "completion_tries": 2}
 STATES: dict[str, dict[str, Any] | None] = {
     "absent": None,
     "expired": ENDED | {"expires_at": NOW // 1000},
@@ -52,30 +54,30 @@ STATES: dict[str, dict[str, Any] | None] = {
 # + the write happens, - Refused with the run that stands there, = nothing is written: the run
 # stands as this very write leaves it, or (create) the run that stands there is the answer.
 # Columns: create, claim, finish with success, failure, cancel, reschedule, cancel, ask to cancel,
-# lease the completion, complete it, retry it, park it.
+# lease the completion, complete it, retry it, return its try, park it.
 TABLE = """
-state            create claim success failed canceled resched cancel ask lease complete retry park
-absent              +     -      -      -       -        -      -     -    -      -       -    -
-expired             +     -      -      -       -        -      -     -    -      -       -    -
-enqueued            =     +      -      -       -        -      +     -    -      -       -    -
-scheduled           =     +      -      -       -        -      +     -    -      -       -    -
-rescheduled         =     -      -      -       -        -      +     -    -      -       -    -
-created_anew        =     -      -      -       -        -      -     -    -      -       -    -
-running             =     -      +      +       +        +      -     +    -      -       -    -
-asked_to_cancel     =     -      +      -       +        -      -     +    -      -       -    -
-claimed_by_other    =     -      -      -       -        -      -     -    -      -       -    -
-claim_lost          =     -      -      -       -        -      -     -    -      -       -    -
-completed           =     -      -      -       -        -      -     -    -      -       -    -
-canceled            =     -      -      -       -        -      -     -    -      -       -    -
-to_complete         =     -      -      -       -        -      -     -    +      -       -    -
-held                =     -      -      -       -        -      -     -    -      +       +    +
-held_by_other       =     -      -      -       -        -      -     -    -      -       -    -
-hold_over           =     -      -      -       -        -      -     -    +      -       -    -
-done                =     -      -      -       -        -      -     -    -      =       -    -
-done_by_other       =     -      -      -       -        -      -     -    -      -       -    -
-parked              =     -      -      -       -        -      -     -    -      -       -    =
-parked_by_other     =     -      -      -       -        -      -     -    -      -       -    -
-"""
+state            create claim success failed canceled resched cancel ask lease complete retry return park
+absent             +      -      -      -       -        -      -     -    -      -       -     -     -
+expired            +      -      -      -       -        -      -     -    -      -       -     -     -
+enqueued           =      +      -      -       -        -      +     -    -      -       -     -     -
+scheduled          =      +      -      -       -        -      +     -    -      -       -     -     -
+rescheduled        =      -      -      -       -        -      +     -    -      -       -     -     -
+created_anew       =      -      -      -       -        -      -     -    -      -       -     -     -
+running            =      -      +      +       +        +      -     +    -      -       -     -     -
+asked_to_cancel    =      -      +      -       +        -      -     +    -      -       -     -     -
+claimed_by_other   =      -      -      -       -        -      -     -    -      -       -     -     -
+claim_lost         =      -      -      -       -        -      -     -    -      -       -     -     -
+completed          =      -      -      -       -        -      -     -    -      -       -     -     -
+canceled           =      -      -      -       -        -      -     -    -      -       -     -     -
+to_complete        =      -      -      -       -        -      -     -    +      -       -     -     -
+held               =      -      -      -       -        -      -     -    -      +       +     +     +
+held_by_other      =      -      -      -       -        -      -     -    -      -       -     -     -
+hold_over          =      -      -      -       -        -      -     -    +      -       -     -     -
+done               =      -      -      -       -        -      -     -    -      =       -     -     -
+done_by_other      =      -      -      -       -        -      -     -    -      -       -     -     -
+parked             =      -      -      -       -        -      -     -    -      -       -     -     =
+parked_by_other    =      -      -      -       -        -      -     -    -      -       -     -     -
+"""  # noqa: E501
 SUCCESS = Finish(result="success", return_value=Payload('"v"'))
 FAILED = Finish(result="failed", error="boom")
 CANCELED = Finish(result="canceled")
@@ -99,6 +101,7 @@ TRANSITIONS: dict[str, Callable[[Run], Run]] = {
     "lease": lambda run: store.lease_completion(run, claim="h9", now_ms=NOW, lease=LEASE),
     "complete": lambda run: store.complete(run, expires_at=EXPIRES, writes=[]),
     "retry": lambda run: store.retry_completion(run, at_ms=NEXT, error="bang"),
+    "return": lambda run: store.return_try(run, at_ms=NEXT),
     "park": lambda run: store.park_completion(run, error="bang"),
 }
 
@@ -120,6 +123,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "open": None,
     },
     "retry": {"completion_lease": NEXT, "completion_error": "bang"},
+    "return": {"completion_lease": NEXT, "completion_tries": 1},
     "park": {
         "completion": "parked",
         "completion_lease": None,
@@ -143,7 +147,7 @@ def believed(world, transition: str) -> Run:  # type: ignore[no-untyped-def]
         fields |= RUNNING
     if transition == "lease":
         fields |= PENDING
-    if transition in ("complete", "retry", "park"):
+    if transition in ("complete", "retry", "return", "park"):
         fields |= PENDING | MINE
     if transition == "create":
         fields |= {"args": Payload('{"n":1}')}
@@ -242,7 +246,7 @@ LEFT: dict[str, dict[str, Any]] = {
     transition: {"due": DUE, "claim": "c1"} | changes for transition, changes in CHANGES.items()
 }
 LEFT["ask"] |= RUNNING
-for _name in ("lease", "complete", "retry", "park"):
+for _name in ("lease", "complete", "retry", "return", "park"):
     LEFT[_name] = PENDING | MINE | CHANGES[_name]
 
 
@@ -283,6 +287,9 @@ for _name in ("lease", "complete", "retry", "park"):
         ("retry", {"completion_claim": "h2"}),
         ("retry", {"completion_lease": NEXT + 1, "completion_claim": "h2"}),
         ("retry", {"completion_error": "boom", "completion_claim": "h2"}),
+        ("return", {"completion_claim": "h2"}),
+        ("return", {"completion_lease": NEXT + 1, "completion_claim": "h2"}),
+        ("return", {"completion_tries": 2, "completion_claim": "h2"}),
         ("park", {"completion_claim": "h2"}),
         ("park", {"completion": "done"}),
     ],
@@ -347,7 +354,7 @@ def test_a_run_that_was_asked_to_cancel_by_another_counts_as_asked(world) -> Non
 def test_each_further_lease_of_a_completion_counts_a_try(world) -> None:
     held = world.put(world.a_run(**(PENDING | MINE)))
     again = store.lease_completion(held, claim="h3", now_ms=NOW, lease=LEASE)
-    assert (again.completion_tries, again.completion_claim) == (2, "h3")
+    assert (again.completion_tries, again.completion_claim) == (3, "h3")
 
 
 WAITS = {"kind": "scheduled", "due": DUE}
@@ -446,3 +453,31 @@ def test_a_run_is_read_until_its_expiry(world) -> None:
     world.tick(1)
     assert store.read("default#r1") is None
     assert store.read("default#nobody") is None
+
+
+@pytest.mark.parametrize(
+    ("state", "transition"), [(state, it) for state, it, cell in CELLS if cell == "+"]
+)
+def test_a_write_that_meets_a_running_transaction_is_repeated(
+    world, state: str, transition: str
+) -> None:
+    """A caller's own transaction may hold the run's item: UpdateItem and PutItem are refused then,
+    and the SDK does not repeat them."""
+    world.now_ms = NOW
+    fields = STATES[state]
+    if fields is not None:
+        world.put(world.a_run(**({"due": DUE} | fields)))
+    writer = believed(world, transition)
+    operation = "put_item" if transition == "create" else "update_item"
+    world.refuse(operation, "TransactionConflictException", times=5)
+    assert TRANSITIONS[transition](writer) == world.run("default#r1")
+    assert world.made(operation) == 6
+
+
+def test_a_write_that_meets_transactions_for_long_is_refused_as_it_is(world) -> None:
+    run = world.put(world.a_run(due=DUE))
+    world.refuse("update_item", "TransactionConflictException", times=99)
+    with pytest.raises(ClientError, match="TransactionConflictException"):
+        store.claim(run, claim="c9", lease=LEASE)
+    assert world.made("update_item") == 6
+    assert world.now_ms - START_MS < 3000

@@ -83,7 +83,7 @@ class Tables:
     def transact_write_items(
         self, *, TransactItems: list[dict[str, Any]], ClientRequestToken: str
     ) -> dict[str, Any]:
-        """All or none. The token is the one that botocore adds to each call."""
+        """All or none. A transaction with the same token is the same one."""
         if ClientRequestToken in self._committed:
             return {}
         requests = [(name, it) for entry in TransactItems for name, it in entry.items()]

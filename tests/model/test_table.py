@@ -75,6 +75,7 @@ TRANSITIONS: dict[str, Callable[[], Run]] = {
     "complete with writes": lambda: store.complete(SEEN, expires_at=1, writes=[{"Put": PUT}]),
     "complete, refused": lambda: store.complete(SEEN, expires_at=1, writes=[{"Put": NEVER}]),
     "retry completion": lambda: store.retry_completion(SEEN, at_ms=NOW, error="boom"),
+    "return a try": lambda: store.return_try(SEEN, at_ms=NOW),
     "park completion": lambda: store.park_completion(SEEN, error="boom"),
     "note the first hint": lambda: store.note_hint(
         Run(**OPEN, kind="enqueued"), now_ms=NOW, hints=1
@@ -83,13 +84,6 @@ TRANSITIONS: dict[str, Callable[[], Run]] = {
         Run(**OPEN, kind="enqueued", hinted_at=NOW), now_ms=NOW + 1, hints=2
     ),
 }
-
-
-class _Tables(Tables):
-    """With the token that botocore adds."""
-
-    def transact_write_items(self, **request: Any) -> dict[str, Any]:
-        return super().transact_write_items(ClientRequestToken="1", **request)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +116,7 @@ def test_a_transition_means_the_same_to_the_models_table_and_to_moto(
     environment.cache_clear()
     differences = {}
     for state, run in STATES.items():
-        tables = _Tables(lambda table, old, new: None)
+        tables = Tables(lambda table, old, new: None)
         here, there = (
             upon(client, run, TRANSITIONS[transition], monkeypatch) for client in (tables, moto)
         )
@@ -137,6 +131,7 @@ def upon(
 ) -> tuple[Any, ...]:
     """What the transition answers or raises upon this state, and what stands there then."""
     monkeypatch.setattr(clients, "client", lambda service: client)
+    monkeypatch.setattr(clients, "without_retries", lambda service, _: client)
     key = {"run": {"S": "default#r1"}}
     if run is not None:
         client.put_item(TableName="runs", Item=run.to_item())

@@ -32,13 +32,13 @@ from tests.support.invocations import (
 )
 from tests.support.mappings import COMPLETIONS, LETTERS, READERS, WORK
 from tests.support.services import Bus, Queues, Sent, Steps, declared
-from workpool.aws import logs
+from workpool.aws import logs, store
 from workpool.core import request
 from workpool.core import run as run_module
 from workpool.core.clock import timestamp
 from workpool.core.run import Run
 from workpool.errors import IdempotencyConflict, NonRetryableError
-from workpool.verbs import attempt, complete, control, orphans, stats, watchdog
+from workpool.verbs import attempt, complete, control, orphans, patience, stats, watchdog
 from workpool.verbs import redrive as redrive_verb
 from workpool.verbs import relay as relay_verb
 from workpool.verbs import submit as submit_verb
@@ -188,6 +188,9 @@ class World:
             return process.at(operation, lambda: call(**parameters), partly=partly)
         finally:  # It read the run, or was told what stood in the way of its write.
             process.notes["saw"] = self.lives.get(process.notes.get("cancels", ""))
+
+    def sleep(self, seconds: float) -> None:
+        self.now += round(seconds * 1000)
 
     def clock(self) -> int:
         return self.now + (self.current.skew if self.current else 0)
@@ -578,6 +581,10 @@ class World:
             run.completion_lease != was.completion_lease or run.completion != was.completion
         ) and life.completion_claims.get(claim or "") is not process:
             self.wrong(f"I2 {run.key}: its completion was marked without the lease")
+        elif run.completion_tries != was.completion_tries:  # AWS did not take the mark.
+            life.uncounted += 1
+            if run.completion_tries != was.completion_tries - 1 or not process.disturbed:
+                self.wrong(f"{run.key}: {was.completion_tries} tries are {run.completion_tries}")
 
     def _shape(self, run: Run) -> None:
         """What belongs together on every item."""
@@ -801,6 +808,7 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
         monkeypatch,
         source,
         now_ms=world.clock,
+        sleep=world.sleep,
         client=lambda service: Intercepted(world.services[service], world.called),
     )
     environment.set_action(world.act)
@@ -832,13 +840,16 @@ def _deploy(world: World, monkeypatch: pytest.MonkeyPatch, source: Path) -> None
     def identity() -> Any:
         return SimpleNamespace(hex=f"{next(world._numbers):032x}")
 
+    def jitter() -> Any:
+        return SimpleNamespace(uniform=lambda low, high: world.jitter)
+
     replaced: list[tuple[Any, str, Any]] = [
         (logs, "log_error", world.failed),
         (logs, "log", world.logged),
         (complete, "MAX_TRIES", MAX_TRIES),
         (complete, "uuid4", identity),
         (attempt, "uuid4", identity),
-        (attempt, "random", SimpleNamespace(uniform=lambda low, high: world.jitter)),
+        *((module, "SystemRandom", jitter) for module in (attempt, complete, patience, store)),
         (watchdog, "os", SimpleNamespace(_exit=leave)),
         (
             watchdog,

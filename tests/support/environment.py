@@ -60,6 +60,7 @@ def variables() -> dict[str, str]:
         "WORKPOOL_RELAY_RETRY_QUEUE": queue_url("relay-retry"),
         "WORKPOOL_RETRIER": retrier_arn("{pool}"),
         "WORKPOOL_CONSUMER": consumer_of("{pool}"),
+        "WORKPOOL_COMPLETION_TIMEOUT_SECONDS": "40",
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "INFO",
     }
 
@@ -74,6 +75,7 @@ def install(
     source: Path,
     *,
     now_ms: Callable[[], int],
+    sleep: Callable[[float], None],
     client: Callable[[str], Any],
 ) -> None:
     """Let the library find all this: `source` is what `write_source` wrote; `client` makes the
@@ -84,7 +86,8 @@ def install(
     monkeypatch.setattr(lookup, "ROOT", source)
     monkeypatch.setattr(clock, "now_ms", now_ms)
     monkeypatch.setattr(clients, "client", cache(client))
-    monkeypatch.setattr(clients, "lambda_without_retries", lambda _: clients.client("lambda"))
+    monkeypatch.setattr(clients, "without_retries", lambda service, _: clients.client(service))
+    monkeypatch.setattr(clock, "sleep", sleep)
     forget()
 
 

@@ -45,7 +45,7 @@ SECONDS = {
     "sweeper": 240,
     "submit": 30,
 }
-"""By function: how long it may run."""
+"""By function: how long it may run. The handlers were promised 40 seconds of the completion's."""
 
 HIDDEN_SECONDS = 30
 """A message that was received stays hidden for its function's time and so much longer."""

@@ -8,6 +8,7 @@ below are imported by the conftest of each lane that uses them.
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -16,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 from moto import mock_aws
 from moto.moto_api._internal import moto_api_backend
 
@@ -51,7 +53,7 @@ def answer_lost(call: Call, parameters: dict[str, Any]) -> Any:
     """The write takes effect and its answer is lost: the SDK repeats the call and gets the answer
     to the repetition."""
     if "TransactItems" in parameters:
-        parameters = parameters | {"ClientRequestToken": "the SDK's own"}
+        parameters = {"ClientRequestToken": "the SDK's own"} | parameters
     call(**parameters)
     return call(**parameters)
 
@@ -199,11 +201,30 @@ class World:
     def lose_answer(self, operation: str) -> None:
         self.on(operation, answer_lost)
 
-    def refuse(self, operation: str, code: str, *, times: int = 1) -> None:
+    def refuse(self, operation: str, code: str, *, times: int = 1, **answer: Any) -> None:
+        """`answer` is what AWS says beside the error."""
+
         def refusing(call: Call, parameters: dict[str, Any]) -> Any:
-            raise refusal(code, operation)
+            raise refusal(code, operation, **answer)
 
         self.on(operation, *[refusing] * times)
+
+    def cancel_transactions(self, *codes: str, times: int = 1) -> None:
+        """Cancel the next transactions, for these reasons of their entries. No emulator does."""
+        reasons = [{"Code": code} for code in codes]
+        code = "TransactionCanceledException"
+        self.refuse("transact_write_items", code, times=times, CancellationReasons=reasons)
+
+    def not_answer(self, operation: str, *, takes_effect: bool, times: int = 1) -> None:
+        """The next calls take effect or do not, and AWS's answer never arrives."""
+
+        def unanswered(call: Call, parameters: dict[str, Any]) -> Any:
+            if takes_effect:
+                with suppress(ClientError):
+                    call(**parameters)
+            raise ReadTimeoutError(endpoint_url="https://the.test")
+
+        self.on(operation, *[unanswered] * times)
 
     def meanwhile(self, operation: str, do: Callable[[], Any]) -> None:
         """Let something happen between the decision to call an operation and the call."""
@@ -315,6 +336,7 @@ def world(aws: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
         monkeypatch,
         tmp_path,
         now_ms=lambda: here.now_ms,
+        sleep=here.tick,
         client=lambda service: Intercepted(here.client(service), here.called),
     )
     for pool, deployed in POOLS.items():

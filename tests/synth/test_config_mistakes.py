@@ -168,7 +168,7 @@ def test_names_lists_and_parts_of_a_pool_are_checked(fields: dict[str, Any], sta
         ({"accountConcurrency": 0}, "accountConcurrency must be >= 1, got 0"),
         ({"alarmTopicArn": "topic"}, "alarmTopicArn must be a string that matches "),
         ({"tracing": None}, "tracing must be true or false, got null"),
-        ({"completions": {"timeoutSeconds": 901}}, "completions.timeoutSeconds must be <= 900"),
+        ({"completions": {"timeoutSeconds": 881}}, "completions.timeoutSeconds must be <= 880"),
         ({"completions": {"memoryMb": 1}}, "completions.memoryMb must be >= 128, got 1"),
         ({"completions": {"maxConcurrency": 1}}, "completions.maxConcurrency must be >= 2, got 1"),
         ({"completions": {"retries": 1}}, "completions.retries is unknown"),

@@ -41,6 +41,26 @@ def test_the_environment_that_is_set_is_the_one_that_is_read(resources: Any) -> 
         assert set(function["Environment"]["Variables"]) == environment.VARIABLES
 
 
+def test_a_functions_time_is_longer_than_what_user_code_was_promised(make_resources: Any) -> None:
+    """What comes before user code may take some seconds, and the message still need not go back."""
+    attempt = importlib.import_module("workpool.verbs.attempt")
+    complete = importlib.import_module("workpool.verbs.complete")
+    for action, handler in ((1, 1), (60, 60), (890, 880)):
+        resources = make_resources(
+            {
+                "completions": {"timeoutSeconds": handler},
+                "pools": {"a": {"maxParallelism": 1, "actionTimeoutSeconds": action}},
+            }
+        )
+        _, consumer = resources.named(FUNCTION, "Workpool-a-consumer")
+        _, completion = resources.named(FUNCTION, "Workpool-completion")
+        variables = completion["Environment"]["Variables"]
+        assert variables["WORKPOOL_COMPLETION_TIMEOUT_SECONDS"] == str(handler)
+        assert consumer["Timeout"] * 1000 >= action * 1000 + attempt.MARGIN_MS + 5000
+        assert completion["Timeout"] * 1000 >= handler * 1000 + complete.MARK_MARGIN_MS + 10_000
+        assert max(consumer["Timeout"], completion["Timeout"]) <= 900
+
+
 def test_a_pools_own_environment_reaches_its_consumer_alone(make_resources: Any) -> None:
     environment = importlib.import_module("workpool.aws.environment")
     pools = {

@@ -90,6 +90,8 @@ def test_a_consumer_outlasts_its_action_and_hides_its_message_for_longer(largest
                 assert source["Properties"]["VisibilityTimeout"] == function["Timeout"] + 30
         if function["FunctionName"].endswith("-consumer"):
             assert function["Timeout"] == 70
+        if function["FunctionName"].endswith("-completion"):
+            assert function["Timeout"] == 80
 
 
 def test_every_environment_fits_into_four_kilobytes(largest: Any) -> None:

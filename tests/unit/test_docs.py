@@ -68,7 +68,7 @@ def test_the_table_of_transitions_is_complete_and_says_where_each_is_called() ->
         name: {f"verbs/{path.name}" for path, text in verbs.items() if f"store.{name}(" in text}
         for name in transitions()
     }
-    assert len(called_in) == 12
+    assert len(called_in) == 13
     table = rows(page("docs/architecture.md"), "Transition")
     assert {row[0].strip("`| "): paths_in(row[-1]) for row in table} == called_in
 

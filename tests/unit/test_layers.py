@@ -160,11 +160,12 @@ LOADED = {
         verbs.control verbs.listing verbs.redrive verbs.stats verbs.status verbs.submit""",
     "completion": """
         aws.clients aws.environment aws.logs aws.payloads aws.pools aws.queues aws.store
-        core.message core.raised verbs.complete verbs.process_state verbs.user_code""",
+        core.message core.raised verbs.complete verbs.patience verbs.process_state verbs.promise
+        verbs.user_code""",
     "consumer": """
         aws.clients aws.environment aws.lambda_actions aws.logs aws.payloads aws.pools aws.queues
-        aws.retrier aws.store core.message core.raised core.result verbs.attempt verbs.process_state
-        verbs.user_code verbs.watchdog""",
+        aws.retrier aws.store core.message core.raised core.result verbs.attempt verbs.patience
+        verbs.process_state verbs.promise verbs.user_code verbs.watchdog""",
     "dead_letters": """
         aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier aws.store
         core.changes core.hints core.message verbs.dead_letters verbs.look verbs.relay""",

@@ -5,14 +5,22 @@ Creating a client adds 5 to 50 ms to a cold start, so each function creates only
 """
 
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ProxyConnectionError,
+)
 
 from workpool.errors import Internal, Throttled
 
@@ -40,6 +48,9 @@ CONFIG = Config(
     connect_timeout=CONNECT_SECONDS,
     read_timeout=READ_SECONDS,
 )
+
+KEEP_ALIVE_SECONDS = 60
+"""The first sign of life on an idle connection, and each further one, come after this time."""
 
 S3_CONFIG = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 """Signs URLs in the newer way, and for the bucket's host in its region. By default boto3
@@ -96,14 +107,46 @@ def _identity(session: boto3.Session | None = None) -> tuple[str | None, str | N
     return session.region_name, key, session.profile_name
 
 
+@overload
+def without_retries(service: Literal["dynamodb"], timeout_seconds: int) -> "DynamoDBClient": ...
+@overload
+def without_retries(service: Literal["lambda"], timeout_seconds: int) -> "LambdaClient": ...
 @cache
-def lambda_without_retries(timeout_seconds: int) -> "LambdaClient":
-    """A client of Lambda that sends each request once and waits up to `timeout_seconds` for the
-    answer."""
+def without_retries(service: Literal["dynamodb", "lambda"], timeout_seconds: int) -> Any:
+    """A client that sends each request once and waits up to `timeout_seconds` for the answer. For
+    callers that must not repeat a request, or that repeat it themselves.
+
+    It keeps its connections alive: NAT gateways drop one that is idle for 350 seconds, while its
+    caller waits for the answer.
+    """
     config = Config(
-        retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=timeout_seconds
+        retries={"total_max_attempts": 1},
+        connect_timeout=5,
+        read_timeout=timeout_seconds,
+        tcp_keepalive=True,
     )
-    return _session().client("lambda", config=config)
+    client: Any = _session().client(service, config=config)
+    # botocore switches keep-alive on, but cannot say how soon: the system's default is two hours.
+    with suppress(AttributeError):
+        client._endpoint.http_session._socket_options.extend(
+            (socket.IPPROTO_TCP, option, KEEP_ALIVE_SECONDS)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)
+        )
+    return client
+
+
+def may_have_arrived(error: Exception) -> bool:
+    """Whether AWS may have taken the request although it did not answer it: the connection broke or
+    timed out after it was made, or AWS failed inside."""
+    if isinstance(error, ClientError):
+        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+    never_sent = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
+    return isinstance(error, HTTPClientError) and not isinstance(error, never_sent)
+
+
+def lacks_right(error: Exception) -> bool:
+    """Whether AWS refused a call because the function may not make it."""
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in _NO_RIGHT
 
 
 @contextmanager
@@ -131,3 +174,5 @@ _THROTTLING = frozenset(
         "TooManyRequestsException",
     }
 )
+
+_NO_RIGHT = frozenset({"AccessDenied", "AccessDeniedException"})

@@ -22,6 +22,7 @@ VARIABLES = frozenset(
         "WORKPOOL_RELAY_RETRY_QUEUE",
         "WORKPOOL_RETRIER",
         "WORKPOOL_CONSUMER",
+        "WORKPOOL_COMPLETION_TIMEOUT_SECONDS",
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL",
     }
 )
@@ -38,6 +39,8 @@ class Environment:
     payloads_bucket: str
     event_bus: str
     relay_retry_queue: str
+    completion_timeout_ms: int
+    """The time that a completion handler was promised."""
     log_level: str
     _work_queue: str
     _dead_letter_queue: str
@@ -85,6 +88,7 @@ def environment() -> Environment:
         payloads_bucket=os.environ["WORKPOOL_PAYLOADS_BUCKET"],
         event_bus=os.environ["WORKPOOL_EVENT_BUS"],
         relay_retry_queue=os.environ["WORKPOOL_RELAY_RETRY_QUEUE"],
+        completion_timeout_ms=int(os.environ["WORKPOOL_COMPLETION_TIMEOUT_SECONDS"]) * 1000,
         log_level=os.environ["IDEMPOTENT_WORKPOOL_LOG_LEVEL"],
         _work_queue=os.environ["WORKPOOL_WORK_QUEUE"],
         _dead_letter_queue=os.environ["WORKPOOL_DEAD_LETTER_QUEUE"],

@@ -1,11 +1,15 @@
 """Actions that are Lambda functions of their own, `lambda:<name>`. No other module invokes them.
 
-Each attempt invokes the function once. The SDK does not retry: the run does.
+Each attempt invokes the function once. The SDK does not retry: the run does. If the connection
+breaks, the function may still run. So the attempt waits, and takes its slot, until it must have
+ended.
 """
 
 import json
 from functools import lru_cache
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from workpool.aws import clients, pools
 from workpool.core import clock, result
@@ -17,26 +21,46 @@ PREFIX = "lambda:"
 TIMEOUT_CACHE_MS = 60_000
 """How long a function's timeout is used before it is read again."""
 
+_NOT_INVOCABLE = frozenset({"AccessDeniedException", "ResourceNotFoundException"})
+
 
 def is_lambda_action(action: str) -> bool:
     return action.startswith(PREFIX)
 
 
-def invoke(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome:
-    """Invoke the function and return how it ended. `args` is JSON, `limit_ms` is the time that the
-    attempt has left, and `pool_limit_ms` is the pool's actionTimeoutSeconds."""
+def read_ahead(run: Run) -> None:
+    """Read the function's timeout before the run is claimed, so that `invoke` finds it in the cache
+    and has all of the attempt's time. Raises AWSError if AWS is in trouble: that must not cost an
+    attempt. What is wrong with the function itself, `invoke` will say."""
+    name = run.action.removeprefix(PREFIX)
+    if name not in pools.pool(run.pool).lambda_actions:
+        return
+    try:
+        _timeout_ms(name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _NOT_INVOCABLE:
+            raise
+
+
+def invoke(run: Run, args: str, *, deadline_ms: int, pool_limit_ms: int) -> Outcome:
+    """Invoke the function and return how it ended. `args` is JSON, the attempt ends at
+    `deadline_ms`, and `pool_limit_ms` is the pool's actionTimeoutSeconds."""
     name = run.action.removeprefix(PREFIX)
     if name not in pools.pool(run.pool).lambda_actions:
         return Failure(f"pool {run.pool!r} has no lambda action {name!r}")
+    must_have_ended_ms = 0
     try:
-        timeout_ms = read_timeout_ms(name, clock.now_ms() // TIMEOUT_CACHE_MS)
+        timeout_ms = _timeout_ms(name)
+        started_ms = clock.now_ms()
+        limit_ms = max(0, deadline_ms - started_ms)
         if timeout_ms >= limit_ms:  # It could outlive this attempt and run beside the next one.
             return Failure(
                 f"{name} may run for {timeout_ms / 1000:g} s, which must be below the pool's "
                 f"actionTimeoutSeconds ({pool_limit_ms / 1000:g}) and the time that is left of it",
                 retryable=timeout_ms < pool_limit_ms,
             )
-        answer = clients.lambda_without_retries(limit_ms // 1000 + 1).invoke(
+        must_have_ended_ms = started_ms + timeout_ms
+        answer = clients.without_retries("lambda", limit_ms // 1000 + 1).invoke(
             FunctionName=name,
             Payload=json.dumps(
                 {
@@ -50,6 +74,8 @@ def invoke(run: Run, args: str, *, limit_ms: int, pool_limit_ms: int) -> Outcome
         )
         payload = answer["Payload"].read()
     except clients.AWSError as error:
+        if clients.may_have_arrived(error):
+            clock.sleep(max(0, must_have_ended_ms - clock.now_ms()) / 1000)
         return Failure(f"{name} could not be invoked: {error}")
     if "FunctionError" in answer:
         return _failure(payload.decode(errors="replace"), name)
@@ -63,6 +89,10 @@ def _success(payload: bytes) -> Outcome:
     except (ValueError, RecursionError) as error:
         return result.not_json(error)
     return result.outcome_of(value)
+
+
+def _timeout_ms(name: str) -> int:
+    return read_timeout_ms(name, clock.now_ms() // TIMEOUT_CACHE_MS)
 
 
 @lru_cache(256)

@@ -9,6 +9,7 @@ should happen to a run.
 
 import re
 from collections.abc import Callable, Sequence
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, ParamValidationError
@@ -20,6 +21,7 @@ from workpool.core.retry import Finish, Reschedule
 from workpool.core.run import Payload, Run, attribute, encode, open_partition
 
 if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import UpdateTypeDef
 
 
@@ -34,6 +36,37 @@ class Refused(Exception):
 
 class HandlerWritesRefused(Exception):
     """DynamoDB refused the transaction for the writes that a completion handler returned."""
+
+
+MARK_SECONDS = 5
+"""How long one call that marks a completion as done may take. Its caller repeats it."""
+
+CONFLICT_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds between the repetitions of a write that met a transaction."""
+
+_OWN_REASONS = frozenset(
+    {
+        "ConditionalCheckFailed",
+        "DuplicateItem",
+        "ItemCollectionSizeLimitExceeded",
+        "ValidationError",  # for example an item that becomes too large
+    }
+)
+"""Why DynamoDB cancels a transaction because of one of its writes. The other reasons are None,
+TransactionConflict, ProvisionedThroughputExceeded, ThrottlingError and AccessDenied."""
+
+_OWN_CODES = frozenset(
+    {
+        "ItemCollectionSizeLimitExceededException",
+        "RequestEntityTooLarge",
+        "RequestEntityTooLargeException",
+        "ResourceNotFoundException",  # The runs table exists: the lease was written to it.
+        "SerializationException",
+        "ValidationException",
+    }
+)
+"""How DynamoDB refuses a whole transaction because of what it holds. Every other code is a trouble
+of AWS, or of its configuration, that may pass."""
 
 
 def read(key: str) -> Run | None:
@@ -67,7 +100,8 @@ def create(run: Run) -> Run:
     created before (the caller compares `request` and `creation`).
     """
     try:
-        clients.client("dynamodb").put_item(
+        _after_conflicts(
+            clients.client("dynamodb").put_item,
             **creation_put(run, table=environment().runs_table),
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
@@ -212,8 +246,11 @@ def complete(run: Run, *, expires_at: int, writes: Sequence[Any]) -> Run:
     """Completion pending -> done, in one transaction with the handler's own writes, by the holder
     of this lease.
 
-    Raises HandlerWritesRefused if DynamoDB refused the handler's writes.
+    Raises HandlerWritesRefused if DynamoDB refused the handler's writes for their own sake. Raises
+    AWSError for every other reason: then the same call may be made again. The SDK does not repeat
+    it. DynamoDB takes a repeated transaction for the first one, by its token.
     """
+    client = clients.without_retries("dynamodb", MARK_SECONDS)
     update = _update(
         run.key,
         {"completion": "done", "expires_at": expires_at},
@@ -223,24 +260,42 @@ def complete(run: Run, *, expires_at: int, writes: Sequence[Any]) -> Run:
     )
     mine = _wrote_completion(run, "done")
     if not writes:
-        return _write(update, mine)
+        return _write(update, mine, client)
     try:
-        clients.client("dynamodb").transact_write_items(
+        client.transact_write_items(
             TransactItems=[
                 *writes,
                 {"Update": update | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}},
-            ]
+            ],
+            ClientRequestToken=run.completion_claim or "",
         )
     except ParamValidationError as error:
         raise HandlerWritesRefused(str(error)) from error
     except ClientError as error:
-        if error.response["Error"]["Code"] != "TransactionCanceledException":
+        reasons = error.response.get("CancellationReasons", [])
+        if reasons and reasons[-1]["Code"] == "ConditionalCheckFailed":
+            return _own_write(_run_in(reasons[-1].get("Item")), mine, error)
+        codes = {reason["Code"] for reason in reasons}
+        if codes & _OWN_REASONS or error.response["Error"]["Code"] in _OWN_CODES:
             raise HandlerWritesRefused(str(error)) from error
-        mark = error.response["CancellationReasons"][-1]
-        if mark["Code"] != "ConditionalCheckFailed":
-            raise HandlerWritesRefused(str(error)) from error
-        return _own_write(_run_in(mark.get("Item")), mine, error)
+        raise
     return run
+
+
+def return_try(run: Run, *, at_ms: int) -> Run:
+    """Completion pending -> pending, with one try less, by the holder of this lease: its call does
+    not count. It keeps the lease until `at_ms`, when the next call is due."""
+    tries = run.completion_tries - 1
+    return _transition(
+        run.key,
+        {"completion_lease": at_ms, "completion_tries": tries},
+        condition=_HOLDS_COMPLETION,
+        values=_holder(run),
+        mine=lambda now: (
+            (now.completion_claim, now.completion_lease, now.completion_tries)
+            == (run.completion_claim, at_ms, tries)
+        ),
+    )
 
 
 def retry_completion(run: Run, *, at_ms: int, error: str) -> Run:
@@ -347,15 +402,32 @@ def _transition(
     return _write(update, mine)
 
 
-def _write(update: Any, mine: Callable[[Run], bool]) -> Run:
+def _write(update: Any, mine: Callable[[Run], bool], client: "DynamoDBClient | None" = None) -> Run:
     # `Any`: mypy refuses to add a parameter that UpdateTypeDef also has.
     try:
-        answer = clients.client("dynamodb").update_item(
-            **update, ReturnValues="ALL_NEW", ReturnValuesOnConditionCheckFailure="ALL_OLD"
+        answer = _after_conflicts(
+            (client or clients.client("dynamodb")).update_item,
+            **update,
+            ReturnValues="ALL_NEW",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
     except ClientError as error:
         return _own_write(_run_that_refused(error), mine, error)
     return Run.from_item(answer["Attributes"])
+
+
+def _after_conflicts(write: Callable[..., Any], **parameters: Any) -> Any:
+    """Make a write. Repeat it while its item is part of a running transaction, for example of one
+    that a caller puts the same run with: DynamoDB refuses it then, and the SDK does not repeat
+    it."""
+    for pause in CONFLICT_PAUSES:
+        try:
+            return write(**parameters)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "TransactionConflictException":
+                raise
+        clock.sleep(SystemRandom().uniform(0.5, 1.5) * pause)
+    return write(**parameters)
 
 
 def _update(

@@ -59,7 +59,7 @@ MARGIN_MS = 10_000
 HIDDEN_SECONDS = 30
 """How long a message of a killed attempt stays hidden after its function's deadline."""
 
-HANDLER_MS = 60_000
+HANDLER_MS = 80_000
 """How long the completion function may run."""
 
 FOR_PYTEST = (
@@ -173,7 +173,7 @@ class WorkpoolLocal:
 
         for module, name, replacement in (
             (clients, "client", client_of),
-            (clients, "lambda_without_retries", lambda _: client_of("lambda")),
+            (clients, "without_retries", lambda service, _: client_of(service)),
             (clock, "now_ms", lambda: self.now_ms),
             (clock, "monotonic", lambda: self.now_ms / 1000),
             (clock, "sleep", self.tick),

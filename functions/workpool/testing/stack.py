@@ -105,5 +105,6 @@ def environment(region: str) -> dict[str, str]:
         "WORKPOOL_RELAY_RETRY_QUEUE": f"{queues}/relay-retry",
         "WORKPOOL_RETRIER": f"arn:aws:states:{region}:{account()}:stateMachine:{{pool}}",
         "WORKPOOL_CONSUMER": f"{STACK}-{{pool}}-consumer",
+        "WORKPOOL_COMPLETION_TIMEOUT_SECONDS": "60",
         "IDEMPOTENT_WORKPOOL_LOG_LEVEL": "INFO",
     }

@@ -7,6 +7,7 @@ second action in the same slot.
 
 import json
 from collections.abc import Callable
+from functools import partial
 from random import SystemRandom
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from workpool.core.raised import inner_errors
 from workpool.core.request import MAX_RESULT_BYTES
 from workpool.core.retry import (
     Failure,
+    Finish,
     Outcome,
     Reschedule,
     Success,
@@ -26,13 +28,19 @@ from workpool.core.retry import (
 )
 from workpool.core.run import Run
 from workpool.errors import NonRetryableError, PayloadLost, PayloadUnavailable
-from workpool.verbs import user_code, watchdog
+from workpool.verbs import patience, promise, user_code, watchdog
 
 LOST = "worker lost: it crashed, ran out of memory or was ended at its deadline"
 
 MARGIN_MS = 5_000
 """The last part of the function's time. No action runs in it: it is kept for writing a failed
 attempt before the deadline."""
+
+LEAST_MARGIN_MS = 1_000
+"""What is left of this margin at least, if the claim was slow."""
+
+SETTLE_MARGIN_MS = 2_000
+"""The outcome of an attempt is not written again in this last part of the lease."""
 
 
 def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | None:
@@ -54,9 +62,15 @@ def attempt(message: Message, *, remaining_ms: Callable[[], int]) -> float | Non
             elif verdict is Verdict.LOSE:
                 _settle(run, Failure(LOST), message)
             else:
-                args = _read_args(run)
-                # Reading may be slow: take the time again, so that the lease is not cut short.
-                lease = clock.now_ms() + remaining_ms()
+                if lambda_actions.is_lambda_action(run.action):
+                    lambda_actions.read_ahead(run)
+                args = _read_args(run)  # This may be slow, so only now ask how much time is left.
+                promised_ms = pools.pool(run.pool).action_timeout_ms
+                left_ms = remaining_ms()
+                if not promise.is_kept(promised_ms, margin_ms=MARGIN_MS, remaining_ms=left_ms):
+                    logs.log("attempt-postponed", run, remainingMs=left_ms)
+                    return promise.BACK_SECONDS
+                lease = clock.now_ms() + left_ms
                 claimed = store.claim(run, claim=uuid4().hex, lease=lease)
                 _perform(claimed, args, message, remaining_ms)
         except PayloadUnavailable as error:  # Nothing is claimed yet, so this costs no attempt.
@@ -89,7 +103,8 @@ def _perform(
     if run.retries == 0:
         logs.job_start(run, pools.policy(run))
     pool_limit_ms = pools.pool(run.pool).action_timeout_ms
-    limit_ms = max(0, min(pool_limit_ms, remaining_ms() - MARGIN_MS))
+    # All of the promised time, unless the claim itself took most of the margin.
+    limit_ms = max(0, min(pool_limit_ms, remaining_ms() - LEAST_MARGIN_MS))
     deadline = clock.now_ms() + limit_ms
 
     def run_action() -> Outcome:
@@ -97,7 +112,7 @@ def _perform(
             outcome: Outcome = Failure(f"the arguments are lost: {args}", retryable=False)
         elif lambda_actions.is_lambda_action(run.action):
             outcome = lambda_actions.invoke(
-                run, args, limit_ms=limit_ms, pool_limit_ms=pool_limit_ms
+                run, args, deadline_ms=deadline, pool_limit_ms=pool_limit_ms
             )
         else:
             outcome = _call_action(run, args, lambda: max(0, deadline - clock.now_ms()))
@@ -148,6 +163,8 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
     """Write the outcome of an attempt, then answer the Retrier execution that sent the message.
     Raises Refused if this claim no longer holds the run."""
     claim = run.claim
+    # Of a lost worker the lease is over: its outcome is written once, or with the next message.
+    until_ms = (run.lease or 0) - SETTLE_MARGIN_MS
     while True:
         now = clock.now_ms()
         # SystemRandom: an action that seeds `random` must not set the delays of its pool.
@@ -155,20 +172,9 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
             run, outcome, policy=pools.policy(run), now_ms=now, u=SystemRandom().uniform(0.5, 1.5)
         )
         attempts = recent_attempts(run, outcome, now_ms=now)
+        write = partial(_write_outcome, run, decision, message, attempts=attempts, now_ms=now)
         try:
-            if isinstance(decision, Reschedule):
-                settled = store.reschedule(
-                    run, decision, execution=message.execution, attempts=attempts
-                )
-            else:
-                settled = store.finish(
-                    run,
-                    decision,
-                    finished_at=now,
-                    expires_at=pools.expiry(run.pool, now),
-                    execution=message.execution,
-                    attempts=attempts,
-                )
+            settled = patience.repeat(write, until_ms=until_ms)
             break
         except store.Refused as refused:
             stored = refused.run
@@ -183,3 +189,18 @@ def _settle(run: Run, outcome: Outcome, message: Message) -> None:
         logs.job_end(settled)
         if message.token is not None:
             retrier.answer_ended(message.token, settled)
+
+
+def _write_outcome(
+    run: Run, decision: Finish | Reschedule, message: Message, *, attempts: str, now_ms: int
+) -> Run:
+    if isinstance(decision, Reschedule):
+        return store.reschedule(run, decision, execution=message.execution, attempts=attempts)
+    return store.finish(
+        run,
+        decision,
+        finished_at=now_ms,
+        expires_at=pools.expiry(run.pool, now_ms),
+        execution=message.execution,
+        attempts=attempts,
+    )

@@ -3,21 +3,24 @@
 The handler runs under a lease on the item. Then "completion done" is written in one transaction
 with the DynamoDB writes that the handler returned. A handler that raises is called again with
 growing delays; its calls are counted on the item. After MAX_TRIES calls the completion is parked
-for a person. The run's result never changes. Called by the completion function.
+for a person. Only the handler's own fault counts: if AWS does not take the mark, the call is not
+counted. The run's result never changes. Called by the completion function.
 """
 
 import json
 from collections.abc import Callable
+from random import SystemRandom
 from typing import Any
 from uuid import uuid4
 
-from workpool.aws import logs, payloads, pools, store
+from workpool.aws import clients, logs, payloads, pools, store
+from workpool.aws.environment import environment
 from workpool.context import CompletionContext
 from workpool.core import clock
 from workpool.core.retry import printable
 from workpool.core.run import Run
 from workpool.errors import PayloadLost, PayloadUnavailable
-from workpool.verbs import user_code
+from workpool.verbs import patience, promise, user_code
 
 MAX_TRIES = 8
 """How often a handler that keeps raising is called before its completion is parked. All calls
@@ -25,6 +28,13 @@ together take about two minutes."""
 
 MAX_WRITES = 90
 """How many of the 100 entries of a transaction the handler may use."""
+
+MARK_MARGIN_MS = 10_000
+"""The last part of the lease. The mark is not repeated in it: it is kept for the last repetition,
+and for giving the try back."""
+
+UNMARKED_SECONDS = 30
+"""The handler is called again after about this time if AWS did not take its mark."""
 
 PROCESS_DIED = "the handler's process died each time"
 
@@ -44,9 +54,13 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
     now = clock.now_ms()
     if run.completion_lease is not None and now < run.completion_lease:
         return (run.completion_lease - now) / 1000
+    if not _has_time(run, remaining_ms):  # The records before this one took it.
+        return promise.BACK_SECONDS
     try:
         # Read before leasing: if S3 denies or is slow, that costs no try.
         handler_input = _read_payloads(run)
+        if not _has_time(run, remaining_ms):
+            return promise.BACK_SECONDS
         now = clock.now_ms()  # Reading may be slow: take the time again.
         leased = store.lease_completion(
             run, claim=uuid4().hex, now_ms=now, lease=now + remaining_ms()
@@ -65,6 +79,15 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
         return 1 if stored is not None and stored.completion == "pending" else None
 
 
+def _has_time(run: Run, remaining_ms: Callable[[], int]) -> bool:
+    """Whether the time that the handler was promised is left."""
+    promised_ms, left_ms = environment().completion_timeout_ms, remaining_ms()
+    kept = promise.is_kept(promised_ms, margin_ms=MARK_MARGIN_MS, remaining_ms=left_ms)
+    if not kept:
+        logs.log("completion-postponed", run, remainingMs=left_ms)
+    return kept
+
+
 def _read_payloads(run: Run) -> HandlerInput | PayloadLost:
     """Read what the handler gets. Raises PayloadUnavailable if it may be readable later."""
     try:
@@ -78,14 +101,40 @@ def _complete_leased(run: Run, handler_input: HandlerInput) -> float | None:
     ctx = CompletionContext(**user_code.context_fields(run))
     try:
         writes = _call_handler(run, handler_input, ctx)
-        store.complete(run, expires_at=pools.expiry(run.pool, clock.now_ms()), writes=writes)
+    except BaseException as error:  # SystemExit, too: a handler must not end the batch.
+        return _handler_failed(run, ctx, error)
+    try:
+        _mark_done(run, writes)
     except store.Refused:
         raise
-    except BaseException as error:  # SystemExit, too: a handler must not end the batch.
-        user_code.log_raised(ctx.logger, "the completion handler failed")
-        return _retry_or_park(run, printable(user_code.error_text(error)))
+    except clients.AWSError as error:
+        return _return_try(run, error)
+    except Exception as error:  # The writes cannot be sent, or DynamoDB refused them.
+        return _handler_failed(run, ctx, error)
     logs.log("completion-done", run, tries=run.completion_tries)
     return None
+
+
+def _mark_done(run: Run, writes: list[dict[str, Any]]) -> None:
+    """Mark the completion as done, with the handler's writes. Raises AWSError if AWS did not take
+    the mark in the lease's time, and HandlerWritesRefused or Refused."""
+    expires_at = pools.expiry(run.pool, clock.now_ms())  # The same in each repetition.
+    patience.repeat(
+        lambda: store.complete(run, expires_at=expires_at, writes=writes),
+        until_ms=(run.completion_lease or 0) - MARK_MARGIN_MS,
+    )
+
+
+def _return_try(run: Run, error: Exception) -> float:
+    """AWS did not take the mark, which is no fault of the handler: its call does not count. Returns
+    the seconds after which it is called again."""
+    delay_ms = round(SystemRandom().uniform(0.5, 1.5) * UNMARKED_SECONDS * 1000)
+    logs.log("completion-unmarked", run, error=str(error), retryInMs=delay_ms)
+    try:
+        store.return_try(run, at_ms=clock.now_ms() + delay_ms)
+    except clients.AWSError as another:  # This try stays counted: the table is out of reach.
+        logs.log("completion-try-kept", run, error=str(another))
+    return delay_ms / 1000
 
 
 def _call_handler(
@@ -106,6 +155,11 @@ def _call_handler(
             f"{MAX_WRITES} TransactWriteItems entries"
         )
     return writes
+
+
+def _handler_failed(run: Run, ctx: CompletionContext, error: BaseException) -> float | None:
+    user_code.log_raised(ctx.logger, "the completion handler failed")
+    return _retry_or_park(run, printable(user_code.error_text(error)))
 
 
 def _retry_or_park(run: Run, error: str) -> float | None:
