@@ -94,8 +94,10 @@ class Http:
     def cancel(self, pool: str, run_id: str) -> Json:
         return self._send("POST", _run_path(pool, run_id) + "/cancel")
 
-    def cancel_all(self, pool: str) -> Json:
-        return self._send("POST", _pool_path(pool) + "/cancel")
+    def cancel_all(self, pool: str, before: int | None) -> Json:
+        # Every try names the time of the first one, so none cancels what was submitted since.
+        body = {"before": clock.now_ms() if before is None else before}
+        return self._send("POST", _pool_path(pool) + "/cancel", body)
 
     def stats(self, pool: str) -> Json:
         return self._send("GET", _pool_path(pool) + "/stats")

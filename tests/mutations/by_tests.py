@@ -18,11 +18,13 @@ ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_docs.py", "test_mutations.py")
 
 SLOWEST_SECONDS = 180
 ELSEWHERE = {
+    "_http": "client",
     "bus": "relay",
     "changes": "hints",
     "counters": "stats",
     "look": "relay",
     "orphans": "payloads",
+    "overrides": "control",
     "queues": "relay",
     "retrier": "relay",
     "status": "cancel",
