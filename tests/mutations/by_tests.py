@@ -47,6 +47,7 @@ ELSEWHERE = {
     "orphans": "payloads",
     "patience": "complete",
     "promise": "complete",
+    "overrides": "control",
     "queues": "relay",
     "retrier": "relay",
     "status": "cancel",
