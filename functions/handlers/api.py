@@ -64,7 +64,8 @@ def get_runs(pool: str) -> Response[str]:
 
 @app.post("/pools/<pool>/cancel")
 def post_cancel_all(pool: str) -> Response[str]:
-    return _json(202, cancel_all(unquote(pool)))
+    before = _field("before", required=False)
+    return _json(202, cancel_all(unquote(pool), before=before))
 
 
 @app.post("/pools/<pool>/redrive")

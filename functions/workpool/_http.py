@@ -115,8 +115,10 @@ class Http:
             return _unknown(run_id)
         return expect_status(self._send("POST", _run_path(pool, run_id) + "/cancel"), self._url)
 
-    def cancel_all(self, pool: str) -> Json:
-        return expect(self._send("POST", _pool_path(pool) + "/cancel"), self._url)
+    def cancel_all(self, pool: str, before: int | None) -> Json:
+        # Every try names the time of the first one, so none cancels what was submitted since.
+        body = {"before": clock.now_ms() if before is None else before}
+        return expect(self._send("POST", _pool_path(pool) + "/cancel", body), self._url)
 
     def stats(self, pool: str) -> Json:
         return expect(self._send("GET", _pool_path(pool) + "/stats"), self._url, pending=int)

@@ -75,10 +75,10 @@ class InProcess:
 
         return cancel(pool, run_id)
 
-    def cancel_all(self, pool: str) -> Json:
+    def cancel_all(self, pool: str, before: int | None) -> Json:
         from workpool.verbs.cancel import cancel_all
 
-        return cancel_all(pool)
+        return cancel_all(pool, before=before)
 
     def stats(self, pool: str) -> Json:
         from workpool.verbs.stats import stats

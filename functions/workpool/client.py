@@ -274,10 +274,15 @@ class IdempotentWorkpool:
         and cancelingBefore while `cancel_all` is at work."""
         return list(self._verbs.pools()["pools"])
 
-    def cancel_all(self) -> None:
+    def cancel_all(self, *, before: int | None = None) -> None:
         """Start to cancel every run of the pool that is open now. The canceling goes on after this
-        call returns."""
-        self._verbs.cancel_all(self.pool)
+        call returns.
+
+        Outside the stack "now" is the time of this computer's clock: runs that were submitted since
+        are not canceled, also if the request has to be repeated. `before`, in epoch milliseconds,
+        is another time: a caller who repeats a call that failed gives the time of the first one.
+        """
+        self._verbs.cancel_all(self.pool, before)
 
     def stats(self) -> dict[str, Json]:
         """The pool's statistics: pending, oldestPending, recentExecutions, recentErrorRate,

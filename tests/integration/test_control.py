@@ -445,6 +445,59 @@ def test_cancel_all_called_anew_meanwhile_is_not_forgotten(world, sweep) -> None
     assert kinds([late]) == {"canceled"}
 
 
+@pytest.mark.promise(
+    "Cancel", "A cancelAll that is repeated with its `before` cancels nothing that came later"
+)
+def test_a_repeated_cancel_all_leaves_what_was_submitted_after_the_first(world, sweep) -> None:
+    runs = open_runs(world, 2)
+    world.tick(10)
+    before = world.now_ms
+    cancel.cancel_all("default", before=before)
+    world.tick(1)
+    between = world.put(world.a_run(run_id="between", enqueued_at=world.now_ms, due=world.now_ms))
+    world.tick(1)
+    assert cancel.cancel_all("default", before=before) == {"canceling": True}
+    assert control.list_pools()["pools"][0]["cancelingBefore"] == before
+    sweep()
+    assert kinds(runs) == {"canceled"}
+    assert kinds([between]) == {"enqueued"}
+
+
+@pytest.mark.promise("Cancel", "Of two calls of cancelAll the later time stands")
+def test_an_earlier_cancel_all_does_not_replace_a_later_one(world) -> None:
+    cancel.cancel_all("default", before=NOW - 1000)
+    cancel.cancel_all("default", before=NOW - 5000)
+    assert control.list_pools()["pools"][0]["cancelingBefore"] == NOW - 1000
+    cancel.cancel_all("default", before=NOW - 500)
+    assert control.list_pools()["pools"][0]["cancelingBefore"] == NOW - 500
+    assert len(world.lambdas.invoked) == 3  # Each call starts a walk.
+
+
+def test_a_cancel_all_whose_answer_from_dynamodb_was_lost_is_stored_once(world) -> None:
+    world.meanwhile("update_item", lambda: cancel.cancel_all("default", before=NOW))
+    assert cancel.cancel_all("default", before=NOW) == {"canceling": True}
+    assert control.list_pools()["pools"][0]["cancelingBefore"] == NOW
+
+
+@pytest.mark.promise(
+    "Cancel", "A `before` later than now is taken as now, and refused beyond five minutes"
+)
+def test_a_callers_clock_may_be_five_minutes_fast(world) -> None:
+    five_minutes = 300_000
+    cancel.cancel_all("default", before=NOW + five_minutes)
+    assert control.list_pools()["pools"][0]["cancelingBefore"] == NOW
+    with pytest.raises(errors.InvalidRequest, match="before must be epoch milliseconds"):
+        cancel.cancel_all("default", before=NOW + five_minutes + 1)
+
+
+@pytest.mark.parametrize("before", [True, "1790000000000", -1, 1.5, [NOW], {}, NOW * 1000])
+def test_a_malformed_before_is_refused_and_nothing_is_canceled(world, before: Any) -> None:
+    with pytest.raises(errors.InvalidRequest, match="before must be epoch milliseconds"):
+        cancel.cancel_all("default", before=before)
+    assert "cancelingBefore" not in control.list_pools()["pools"][0]
+    assert world.lambdas.invoked == []
+
+
 def test_a_sweep_without_a_cancel_all_cancels_nothing(world, sweep) -> None:
     runs = open_runs(world, 3)
     sweep()

@@ -132,6 +132,16 @@ def test_cancel_all_is_accepted(world) -> None:
     assert call("GET", "/pools")[1]["pools"][0]["cancelingBefore"] == NOW
 
 
+@pytest.mark.promise("HTTP API", "`POST /pools/{pool}/cancel` takes the time of the first call")
+def test_cancel_all_takes_a_time() -> None:
+    path = "/pools/default/cancel"
+    assert call("POST", path, json.dumps({"before": NOW - 7}))[0] == 202
+    assert call("GET", "/pools")[1]["pools"][0]["cancelingBefore"] == NOW - 7
+    for bad in ('{"before": "now"}', '{"since": 1}', "[]", f'{{"before": {NOW + 300_001}}}'):
+        assert call("POST", path, bad)[0] == 400, bad
+    assert call("POST", path, "{}")[0] == 202
+
+
 @pytest.mark.promise("HTTP API", "`POST /pools/{pool}/redrive` announces all parked runs again")
 @pytest.mark.promise("HTTP API", "A redrive that names runs redrives only those")
 def test_a_redrive_is_accepted(world) -> None:
@@ -342,6 +352,24 @@ def test_the_client_cancels_all_and_redrives(world, pool) -> None:
 
 
 @pytest.mark.promise(
+    "The Python client", "A repeated `cancel_all` cancels nothing that was submitted since"
+)
+def test_the_client_repeats_a_cancel_all_with_the_time_of_its_first_call(
+    world, pool, monkeypatch
+) -> None:
+    """The first answer is lost on its way, and time passes before the request is repeated."""
+    monkeypatch.setattr(clock, "sleep", world.tick)
+    world.refuse("invoke", "ServiceException")  # The row is written by then.
+    try:
+        pool.cancel_all()
+    except workpool.Internal:  # In process nothing is repeated: the caller may.
+        world.tick(1)
+        pool.cancel_all(before=NOW)
+    assert world.now_ms > NOW
+    assert pool.pools()[0]["cancelingBefore"] == NOW
+
+
+@pytest.mark.promise(
     "The Python client", "`stats` returns the statistics, and `log_stats` also logs them"
 )
 def test_the_client_reads_and_logs_the_statistics(pool, capsys) -> None:
@@ -395,6 +423,10 @@ def test_the_client_refuses_a_pool_that_is_not_deployed(pool, verb: str) -> None
             "kind must be one of enqueued, scheduled, running, parked, got 'bogus'",
         ),
         (lambda pool: pool.redrive([]), "runIds must be a list of 1 to 1000 ids"),
+        (
+            lambda pool: pool.cancel_all(before=NOW * 2),
+            f"before must be epoch milliseconds, at most five minutes ahead of now, got {NOW * 2}",
+        ),
         (lambda pool: pool.run("jobs.work", base=0.5), "options.base must be >= 1, got 0.5"),
     ],
 )

@@ -45,6 +45,7 @@ ELSEWHERE = {
     "lambda_actions": "remote",
     "look": "relay",
     "orphans": "payloads",
+    "overrides": "control",
     "patience": "complete",
     "promise": "complete",
     "queues": "relay",

@@ -328,6 +328,10 @@ MUTATIONS = [Mutation(*it) for it in [
     ("verbs/cancel.py", "run = refused.run", "return run", "cancel: does not look again"),
     ("verbs/cancel.py", " and not run.cancel_requested:", ":", "cancel: asks for ever"),
     ("verbs/cancel.py", 'if run.kind == "running":', "if False:", "cancel: interrupts what runs"),
+    ("core/request.py", "return min(value, now_ms)", "return value", "cancelAll: a time ahead of now is kept"),
+    ("core/request.py", "0 <= value <= now_ms + MAX_SKEW_MS", "0 <= value", "cancelAll: any time ahead is accepted"),
+    ("_http.py", '{"before": clock.now_ms() if before is None else before}', "None if before is None else {'before': before}", "client: a repeated cancelAll names no time"),
+    ("aws/overrides.py", "#cancel_before < :cancel_before\"", "attribute_exists(#cancel_before)\"", "overrides: an earlier cancelAll replaces a later one"),
     # payloads, and what they ask of others
     ("aws/payloads.py", "return text is not None and len(text.encode()) > REQUEST_BYTES", "return text is not None and len(text) > REQUEST_BYTES", "payloads: characters instead of bytes"),
     ("aws/payloads.py", "return text is not None and len(text.encode()) > REQUEST_BYTES", "return text is not None and len(text.encode()) >= REQUEST_BYTES", "payloads: an object for what fits"),

@@ -44,15 +44,25 @@ def read(pool: str) -> Overrides:
 
 
 def update(pool: str, **changes: bool | int) -> None:
-    """Change some fields. Creates the row if the pool has none."""
+    """Change some fields. Creates the row if the pool has none. Of two calls of cancelAll the later
+    one stands."""
     names = {f"#{field}": _ATTRIBUTES[field] for field in changes}
-    clients.client("dynamodb").update_item(
-        TableName=environment().stats_table,
-        Key=_key(pool),
-        UpdateExpression="SET " + ", ".join(f"#{field} = :{field}" for field in changes),
-        ExpressionAttributeNames=names,
-        ExpressionAttributeValues={f":{field}": encode(value) for field, value in changes.items()},
-    )
+    condition: Any = {}
+    if "cancel_before" in changes:
+        larger = "attribute_not_exists(#cancel_before) OR #cancel_before < :cancel_before"
+        condition = {"ConditionExpression": larger}
+    try:
+        clients.client("dynamodb").update_item(
+            TableName=environment().stats_table,
+            Key=_key(pool),
+            UpdateExpression="SET " + ", ".join(f"#{field} = :{field}" for field in changes),
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues={f":{name}": encode(it) for name, it in changes.items()},
+            **condition,
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            raise
 
 
 def forget_cancel_all(pool: str, before: int) -> None:

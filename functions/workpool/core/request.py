@@ -41,6 +41,9 @@ LEAST_RUN_AT_MS = 10**11
 """An earlier time than this, which is in 1973, is meant in seconds: in milliseconds it is long
 past, and the run would start at once. 0 stands for any time in the past."""
 
+MAX_SKEW_MS = 5 * 60 * 1000
+"""How far a caller's clock may be ahead: AWS accepts the signatures of such a clock."""
+
 MAX_RETRIES = 1000
 """A retry takes about 8 of the 25,000 events that one execution may have."""
 
@@ -128,6 +131,17 @@ class Request:
             creation=uuid4().hex if keyed else None,
             open=open_partition(self.pool, run_id),
         )
+
+
+def parse_before(value: Any, *, now_ms: int) -> int:
+    """The time before which cancelAll cancels, in epoch milliseconds. A time of a clock that is
+    ahead means now. Raises InvalidRequest."""
+    if type(value) is not int or not 0 <= value <= now_ms + MAX_SKEW_MS:
+        raise InvalidRequest(
+            "before must be epoch milliseconds, at most five minutes ahead of now, "
+            f"got {_brief(value)}"
+        )
+    return min(value, now_ms)
 
 
 def is_pool_name(text: str) -> bool:

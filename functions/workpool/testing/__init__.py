@@ -324,9 +324,9 @@ class Transport(InProcess):
         self._local.now_ms += 1
         return super().submit_many(pool, bodies)
 
-    def cancel_all(self, pool: str) -> Any:
+    def cancel_all(self, pool: str, before: int | None) -> Any:
         self._local.now_ms += 1
-        return super().cancel_all(pool)
+        return super().cancel_all(pool, before)
 
     def change(self, pool: str, body: dict[str, Any]) -> Any:
         raise NotImplementedError(

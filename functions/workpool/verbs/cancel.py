@@ -12,6 +12,7 @@ from typing import Any
 from workpool.aws import logs, open_runs, overrides, pools, store, sweeper
 from workpool.aws.clients import library_errors
 from workpool.core import clock
+from workpool.core.request import parse_before
 from workpool.core.run import Run
 from workpool.errors import UnknownShape
 from workpool.verbs.status import describe, find
@@ -57,14 +58,19 @@ def _cancel_once(run: Run) -> Run:
 
 
 @library_errors()
-def cancel_all(pool_name: str) -> dict[str, Any]:
-    """Start to cancel every open run that was created before now. Raises UnknownPool.
+def cancel_all(pool_name: str, *, before: Any = None) -> dict[str, Any]:
+    """Start to cancel every open run that was created before `before`, in epoch milliseconds, or
+    before now. Raises UnknownPool or InvalidRequest.
 
-    The pool's row keeps the time of the call until all runs are canceled, so an interrupted walk is
-    repeated. The sweeper function starts the walk immediately.
+    A caller who does not know whether a call arrived repeats it with the same `before`: then what
+    was submitted between the two calls is not canceled. The pool's row keeps the time, and of
+    several the latest, until all runs are canceled, so an interrupted walk is repeated. The sweeper
+    function starts the walk immediately.
     """
     pool = pools.pool(pool_name)
-    overrides.update(pool.name, cancel_before=clock.now_ms())
+    now = clock.now_ms()
+    time = now if before is None else parse_before(before, now_ms=now)
+    overrides.update(pool.name, cancel_before=time)
     sweeper.start_cancel_all(pool.name)
     return {"canceling": True}
 
@@ -75,7 +81,7 @@ def carry_out_cancel_all(pool: pools.Pool, *, in_time: Callable[[], bool]) -> in
 
     Each walk starts at the oldest run: runs that an earlier walk canceled have left the index, or
     are skipped. The request is forgotten only after a complete walk that started INDEX_DELAY_MS or
-    more after the call.
+    more after the time that cancelAll named.
     """
     before = overrides.read(pool.name).cancel_before
     if before is None:
