@@ -29,6 +29,9 @@ end of a `wait` gets its answer."""
 STACK = "Workpool"
 """The default name of the stack."""
 
+CHECK_SECONDS = 5
+"""How long to wait for the names of the pools, which are only used for a check."""
+
 
 class Http:
     def __init__(
@@ -38,6 +41,8 @@ class Http:
         self._profile = profile
         self._region = region
         self._opened: tuple[int, Connection] | None = None
+        self._known_pools: frozenset[str] = frozenset()
+        self._can_read_pools = True
 
     @property
     def _connection(self) -> Connection:
@@ -68,6 +73,32 @@ class Http:
         if _host_of(url) is None:
             raise WorkpoolError(f"the API's address must be a URL of HTTP, got {url!r}")
         return url.rstrip("/")
+
+    def check_pool(self, pool: str) -> None:
+        """Asks for the names of the pools once, and again for a name that is not among them: it may
+        have been deployed since. If the caller may not read them, or cannot, there is no check."""
+        if pool in self._known_pools or not self._can_read_pools:
+            return
+        names = self._read_pool_names()
+        if names is None:
+            self._can_read_pools = False
+            return
+        self._known_pools = names
+        if pool not in names:
+            raise UnknownPool(f"no pool {pool!r}; deployed are: {', '.join(sorted(names))}")
+
+    def _read_pool_names(self) -> frozenset[str] | None:
+        """The names of the deployed pools. None if they cannot be read within CHECK_SECONDS: a
+        caller who puts items into the table needs no right to the API, and no way to it."""
+        told = self._from_environment
+        if told("WORKPOOL_RUNS_TABLE") and not told("WORKPOOL_API_URL"):
+            return None
+        try:
+            shape = self._send("GET", "/pools", deadline=clock.monotonic() + CHECK_SECONDS)
+            pools = expect_list(shape, self._url, "pools")
+            return frozenset(expect(pool, self._url, name=str)["name"] for pool in pools)
+        except WorkpoolError:
+            return None
 
     def submit(self, pool: str, body: dict[str, Json]) -> Json:
         return expect(self._send("POST", _pool_path(pool) + "/runs", body), self._url, runId=str)

@@ -38,6 +38,11 @@ class InProcess:
 
         return environment().runs_table
 
+    def check_pool(self, pool: str) -> None:
+        from workpool.aws import pools
+
+        pools.pool(pool)
+
     def submit(self, pool: str, body: dict[str, Json]) -> Json:
         from workpool.verbs.submit import submit
 

@@ -18,6 +18,9 @@ class Verbs(Protocol):
     @property
     def runs_table(self) -> str: ...
 
+    def check_pool(self, pool: str) -> None:
+        """Raise UnknownPool if the caller can know that no such pool is deployed."""
+
     def submit(self, pool: str, body: dict[str, Json]) -> Json: ...
 
     def submit_many(self, pool: str, bodies: Sequence[Json]) -> Json: ...

@@ -327,14 +327,18 @@ class IdempotentWorkpool:
         transaction commits.
 
         Takes the options of `run`. If the `idempotency_key` was used before, the entry makes the
-        transaction fail. The names of action and completion handler are not checked here; with an
-        unknown name the run's attempts fail. The entry itself holds arguments and context, so this
-        raises PayloadTooLarge if either is larger than 125,000 bytes.
+        transaction fail. Raises UnknownPool for a pool that is not deployed. Outside a function
+        each client asks the API for the pools once (`GET /pools`); without the right to that there
+        is no check, and a run in an unknown pool never starts. The names of action and completion
+        handler are not checked here; with an unknown name the run's attempts fail. The entry
+        itself holds arguments and context, so this raises PayloadTooLarge if either is larger than
+        125,000 bytes.
         """
         from workpool.aws.store import creation_put
 
         parsed = request.parse({"pool": self.pool} | _body(action, args, **options))
         parsed.check_fits_item()
+        self._verbs.check_pool(self.pool)
         run = parsed.to_run(now_ms=clock.now_ms())
         return run.run_id, {"Put": creation_put(run, table=self._verbs.runs_table)}
 

@@ -16,6 +16,7 @@ import pytest
 import workpool
 from tests.support.http_server import QuietHandler, serve
 from workpool import IdempotentWorkpool, RunStatus, _connection, client, lookup
+from workpool._http import Http
 from workpool.verbs.attempt import attempt
 
 NOW = 1_790_000_000_000
@@ -279,6 +280,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
         yield here
 
 
+POOLS = {"pools": [{"name": "default"}, {"name": "other"}]}
 STATUS = {"runId": "r1", "pool": "default", "action": "a.b", "kind": "enqueued", "enqueuedAt": NOW}
 
 
@@ -295,6 +297,91 @@ def test_outside_a_run_is_submitted_by_a_signed_request(api: Api) -> None:
     assert api.asked == [("POST", "/pools/default/runs", body)]
     assert api.authorizations[0].startswith("AWS4-HMAC-SHA256 Credential=")
     assert "/us-east-1/execute-api/aws4_request" in api.authorizations[0]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKPOOL_RUNS_TABLE", "runs")
+
+
+@pytest.mark.promise(
+    "The Python client",
+    "`transact_item` checks the pool's name: outside a function with one request, if it may",
+)
+def test_outside_a_mistyped_pool_gets_no_entry_for_a_transaction(api: Api, told) -> None:
+    api.answer(200, POOLS)
+    api.answer(200, POOLS)
+    with pytest.raises(workpool.UnknownPool, match="no pool 'defualt'; deployed are: default, oth"):
+        IdempotentWorkpool("defualt").transact_item("a.b")
+    assert {it[:2] for it in api.asked} == {("GET", "/pools")}
+
+
+@pytest.mark.promise(
+    "The Python client",
+    "`transact_item` checks the pool's name: outside a function with one request, if it may",
+)
+def test_outside_the_pools_are_asked_for_once_by_each_client(api: Api, told) -> None:
+    api.answer(200, POOLS)
+    pool = IdempotentWorkpool("default")
+    for _ in range(3):
+        pool.transact_item("a.b")
+    assert len(api.asked) == 1
+
+
+def test_outside_a_pool_that_was_deployed_since_is_found(api: Api, told) -> None:
+    api.answer(200, POOLS)
+    pool = IdempotentWorkpool("default")
+    pool.transact_item("a.b")
+    pool.pool = "new"
+    api.answer(200, {"pools": [*POOLS["pools"], {"name": "new"}]})
+    pool.transact_item("a.b")
+    assert len(api.asked) == 2
+
+
+@pytest.mark.promise(
+    "The Python client",
+    "`transact_item` checks the pool's name: outside a function with one request, if it may",
+)
+@pytest.mark.parametrize(
+    ("status", "shape"),
+    [
+        (403, {"message": "Forbidden"}),
+        (429, {"message": "Too Many Requests"}),
+        (503, {"message": "Service Unavailable"}),
+        (200, {}),
+        (200, b"<html>"),
+        (200, {"pools": None}),
+    ],
+)
+def test_outside_a_caller_who_may_not_read_the_pools_still_gets_an_entry(
+    api: Api, told, status: int, shape: Any
+) -> None:
+    """A role with the right to put items, and none to the API. It is refused once only."""
+    for _ in range(8):
+        api.answer(status, shape)
+    pool = IdempotentWorkpool("ghost")
+    _, entry = pool.transact_item("a.b")
+    assert entry["Put"]["TableName"] == "runs"
+    asked = len(api.asked)
+    pool.transact_item("a.b")
+    assert len(api.asked) == asked
+
+
+def test_outside_a_caller_who_knows_the_table_alone_asks_nobody(
+    api: Api, told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be in a network that has a way to DynamoDB, and none to SSM."""
+    monkeypatch.delenv("WORKPOOL_API_URL")
+    monkeypatch.setattr(Http, "_parameter", property(lambda self: pytest.fail("asked SSM")))
+    IdempotentWorkpool("ghost").transact_item("a.b")
+    assert api.asked == []
+
+
+def test_outside_an_api_that_is_out_of_reach_keeps_nobody_from_a_transaction(
+    told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKPOOL_API_URL", "http://127.0.0.1:9")
+    IdempotentWorkpool("default").transact_item("a.b")
 
 
 @pytest.mark.promise("The Python client", "`status` returns the status of a run")
@@ -467,6 +554,7 @@ def test_without_an_address_the_deployment_is_found_by_its_parameter(
         boto3.client("ssm").put_parameter(
             Name=f"/workpool/{stack}", Value=value, Type="String", Overwrite=True
         )
+    api.answer(200, POOLS)
     api.answer(200, STATUS)
     monkeypatch.setenv("WORKPOOL_STACK", "Mine")
     pool = IdempotentWorkpool("default")

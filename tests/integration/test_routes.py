@@ -390,6 +390,7 @@ VERBS: dict[str, Callable[[IdempotentWorkpool], Any]] = {
     "runs": lambda pool: list(pool.runs()),
     "cancel": lambda pool: pool.cancel("r1"),
     "cancel_all": lambda pool: pool.cancel_all(),
+    "transact_item": lambda pool: pool.transact_item("jobs.work"),
     "stats": lambda pool: pool.stats(),
     "pause": lambda pool: pool.pause(),
     "redrive": lambda pool: pool.redrive(),

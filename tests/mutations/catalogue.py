@@ -331,6 +331,10 @@ MUTATIONS = [Mutation(*it) for it in [
     ("core/request.py", "return min(value, now_ms)", "return value", "cancelAll: a time ahead of now is kept"),
     ("core/request.py", "0 <= value <= now_ms + MAX_SKEW_MS", "0 <= value", "cancelAll: any time ahead is accepted"),
     ("_http.py", '{"before": clock.now_ms() if before is None else before}', "None if before is None else {'before': before}", "client: a repeated cancelAll names no time"),
+    ("_http.py", "if pool in self._known_pools or not self._can_read_pools:", "if not self._can_read_pools:", "client: the pools are asked for at each transact_item"),
+    ("_http.py", "            self._can_read_pools = False\n", "", "client: who may not read the pools asks at each transact_item"),
+    ("_http.py", 'if told("WORKPOOL_RUNS_TABLE") and not told("WORKPOOL_API_URL"):', "if False:", "client: transact_item asks SSM for an API that it does not need"),
+    ("client.py", "        self._verbs.check_pool(self.pool)\n", "", "client: transact_item takes any pool"),
     ("aws/overrides.py", "#cancel_before < :cancel_before\"", "attribute_exists(#cancel_before)\"", "overrides: an earlier cancelAll replaces a later one"),
     # payloads, and what they ask of others
     ("aws/payloads.py", "return text is not None and len(text.encode()) > REQUEST_BYTES", "return text is not None and len(text) > REQUEST_BYTES", "payloads: characters instead of bytes"),
