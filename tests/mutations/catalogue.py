@@ -210,7 +210,6 @@ MUTATIONS = [Mutation(*it) for it in [
     ("aws/counters.py", "change.sequence.zfill(PLACE_DIGITS)", "change.sequence", "counters: places are compared as text"),
     ("aws/counters.py", 'window = f"{_window(change.at_ms, pool)}#{shard}"', 'window = _window(change.at_ms, pool)', "counters: shards share a window's row and its place"),
     ("aws/counters.py", 'for sk, counts in ((f"pending#{shard}", pending), (window, added)):', 'for sk, counts in (("pending#all", pending), (window, added)):', "counters: shards share the pending row and its place"),
-    ("aws/counters.py", "            if any(counts.values()):\n", "            if sum(counts.values()):\n", "counters: what sums up to nothing is no change"),
     ("aws/counters.py", '    if refused is not None:\n        raise refused\n', "", "counters: what was refused is never counted"),
     ("aws/counters.py", '            refused = error\n', "            raise\n", "counters: a refused row keeps others from counting"),
     ("aws/counters.py", '_number(row, "at") >= now_ms - RETENTION_MS', 'False', "counters: a place is forgotten while its changes may come again"),
