@@ -145,7 +145,7 @@ def hanging(
     cloud: Cloud, world: Any, function: str, service: str, *, pause: float = 0
 ) -> Iterator[None]:
     """The service accepts the function's calls and never answers. The world's clock moves on by the
-    longest call, once for calls that are made at the same time: during `pause`, in real seconds, the
+    longest call, once for calls that are made at the same time: during `pause` (real seconds) the
     others do what they can. Without it, they may find that their time is gone."""
     client = world.client(service)
     answers = client._meet
