@@ -141,9 +141,12 @@ def test_fault_39_each_function_has_time_for_its_longest_calls() -> None:
 
 
 @contextmanager
-def hanging(cloud: Cloud, world: Any, function: str, service: str) -> Iterator[None]:
+def hanging(
+    cloud: Cloud, world: Any, function: str, service: str, *, pause: float = 0
+) -> Iterator[None]:
     """The service accepts the function's calls and never answers. The world's clock moves on by the
-    longest call, once for calls that are made at the same time."""
+    longest call, once for calls that are made at the same time: during `pause` (real seconds) the
+    others do what they can. Without it, they may find that their time is gone."""
     client = world.client(service)
     answers = client._meet
 
@@ -151,7 +154,7 @@ def hanging(cloud: Cloud, world: Any, function: str, service: str) -> Iterator[N
         if cloud._function != function:
             return answers(operation, call, parameters)
         until = world.now_ms + clients.LONGEST_CALL_SECONDS * 1000
-        time.sleep(0.03)  # In this time the others begin theirs.
+        time.sleep(pause)
         world.now_ms = max(world.now_ms, until)
         raise ReadTimeoutError(endpoint_url=service)
 
@@ -206,7 +209,7 @@ def test_fault_39_the_relay_sends_what_does_not_need_the_service_and_hands_over_
 ) -> None:
     runs = three_runs(cloud, world)
     needs = {NEEDS[service]} if service in NEEDS else set()
-    with hanging(cloud, world, "relay", service):
+    with hanging(cloud, world, "relay", service, pause=1):
         if service == "sqs":  # The retry queue is away as well, so the batch comes again.
             with pytest.raises(RuntimeError, match="took only 0 of 1 keys"):
                 in_time(cloud, world, "relay", cloud.relay)
@@ -233,7 +236,7 @@ def test_fault_39_a_batch_of_keys_is_not_held_up_by_those_that_need_the_service(
     for _ in range(3):
         for run in runs.values():
             cloud.queues.put(queue, f'{{"v": 1, "run": "{run.key}"}}')
-    with hanging(cloud, world, function, service):
+    with hanging(cloud, world, function, service, pause=1):
         done = in_time(cloud, world, function, lambda: cloud.deliver_all(queue))
     assert done == 6
     assert hinted(cloud) == set(runs) - {NEEDS[service]}

@@ -229,7 +229,7 @@ def test_a_queue_that_never_answers_is_asked_once_and_delays_no_event(world) -> 
     """The clock moves on by the longest call, while the other calls begin."""
 
     def hangs(call: Any, parameters: dict[str, Any]) -> Any:
-        time.sleep(0.05)
+        time.sleep(0.5)
         world.tick(clients.LONGEST_CALL_SECONDS)
         raise ReadTimeoutError(endpoint_url="sqs")
 
