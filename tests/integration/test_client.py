@@ -681,6 +681,17 @@ def test_a_later_part_of_a_batch_that_fails_costs_no_ids(
     assert api.answers == []
 
 
+def test_a_first_part_of_a_batch_that_meets_an_outage_costs_no_ids(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "BATCH", 1)
+    for _ in range(4):
+        api.answer(503, {"message": "no"})
+    api.answer(202, {"results": [{"runId": "r2"}]})
+    away, found = IdempotentWorkpool().run_batch([{"action": "a.b"}] * 2)
+    assert isinstance(away, workpool.Internal) and found == "r2"
+
+
 def test_nothing_is_sent_before_all_of_a_batch_was_read(api: Api) -> None:
     def requests() -> Iterator[Any]:
         yield from [{"action": "a.b"}] * 2000
