@@ -169,14 +169,22 @@ def grant_parts(
     )
 
     # Messages: whoever reads a pool's messages moves unreadable ones to the parked queue, for a
-    # person to look at, and answers task tokens. IAM knows no resource for a token: whoever has
+    # person to look at, and answers task tokens. The relay and the sweeper do so with the keys of
+    # unreadable items. IAM knows no resource for a token: whoever has
     # the token may answer it.
     for pool in pools:
         _allow(pool.consumer, ["sqs:SendMessage"], pool.parked.queue_arn)
         _allow(pool.consumer, ANSWER_TOKEN, "*")
         _allow(dead_letters.function, ["sqs:SendMessage"], pool.parked.queue_arn)
     _allow(dead_letters.function, ANSWER_TOKEN, "*")
-    for parking in (relay.retry_function, completion.function, dead_letters.function):
+    parking_functions = (
+        relay.function,
+        relay.retry_function,
+        completion.function,
+        dead_letters.function,
+        sweeper.function,
+    )
+    for parking in parking_functions:
         _allow(parking, ["sqs:SendMessage"], dead_letters.parked.queue_arn)
 
     # Each Retrier sends to the queue of its own pool.

@@ -5,7 +5,6 @@ import base64
 import binascii
 import json
 from typing import Any
-from urllib.parse import unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
@@ -32,20 +31,20 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 @app.post("/pools/<pool>/runs")
 def post_run(pool: str) -> Response[str]:
-    return _json(202, submit(_body(), pool=unquote(pool)))
+    return _json(202, submit(_body(), pool=pool))
 
 
 @app.get("/pools/<pool>/runs/<run_id>")
 def get_run(pool: str, run_id: str) -> Response[str]:
     names = (_query().get("include") or "").split(",")
     include = [name for name in names if name]
-    return _status(status(unquote(pool), unquote(run_id), include=include))
+    return _status(status(pool, run_id, include=include))
 
 
 @app.post("/pools/<pool>/status")
 def post_status(pool: str) -> Response[str]:
     run_ids = _field("runIds", required=True)
-    return _json(200, {"statuses": status_many(unquote(pool), run_ids)})
+    return _json(200, {"statuses": status_many(pool, run_ids)})
 
 
 @app.get("/pools/<pool>/runs")
@@ -54,7 +53,7 @@ def get_runs(pool: str) -> Response[str]:
     return _json(
         200,
         list_runs(
-            unquote(pool),
+            pool,
             kind=query.get("kind"),
             limit=query.get("limit"),
             cursor=query.get("cursor"),
@@ -64,19 +63,18 @@ def get_runs(pool: str) -> Response[str]:
 
 @app.post("/pools/<pool>/cancel")
 def post_cancel_all(pool: str) -> Response[str]:
-    before = _field("before", required=False)
-    return _json(202, cancel_all(unquote(pool), before=before))
+    return _json(202, cancel_all(pool, before=_field("before", required=False)))
 
 
 @app.post("/pools/<pool>/redrive")
 def post_redrive(pool: str) -> Response[str]:
     run_ids = _field("runIds", required=False)
-    return _json(202, {"redriving": redrive(unquote(pool), run_ids)})
+    return _json(202, {"redriving": redrive(pool, run_ids)})
 
 
 @app.get("/pools/<pool>/stats")
 def get_stats(pool: str) -> Response[str]:
-    return _json(200, stats(unquote(pool)))
+    return _json(200, stats(pool))
 
 
 @app.get("/pools")
@@ -86,12 +84,12 @@ def get_pools() -> Response[str]:
 
 @app.patch("/pools/<pool>")
 def patch_pool(pool: str) -> Response[str]:
-    return _json(200, control.change(unquote(pool), _body()))
+    return _json(200, control.change(pool, _body()))
 
 
 @app.post("/pools/<pool>/runs/<run_id>/cancel")
 def cancel_run(pool: str, run_id: str) -> Response[str]:
-    return _status(cancel(unquote(pool), unquote(run_id)))
+    return _status(cancel(pool, run_id))
 
 
 @app.exception_handler(WorkpoolError)

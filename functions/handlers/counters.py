@@ -13,7 +13,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda names the shard only if the mapping has a tumbling window (`infra/counters.py`). It
     then wants a state in the answer, which we do not use, and invokes the function once more,
     without changes, when a window is over."""
-    changes, _ = read_changes(event)
+    changes = read_changes(event).readable
     counters.count(changes, shard=event.get("shardId", ONLY_SHARD))
     logs.log("counted", changes=len(changes))
     return {"state": {}}

@@ -43,8 +43,11 @@ def handler(event: Any, context: Any) -> dict[str, int]:
     orphans.collect_or_log(in_time=in_time, older_than_seconds=event.get("orphanSeconds"))
     for name in pools.pools():
         values = {"HintsRepeated": result.repeated[name]}
-        if result.saw_all:  # The stats function reads only the oldest open runs.
-            values |= stats.measure_due(name, result.oldest_due.get(name, 0))
-            stats.recount(name, result.pending[name])
+        try:
+            if result.saw_all:  # The stats function reads only the oldest open runs.
+                values |= stats.measure_due(name, result.oldest_due.get(name, 0))
+                stats.recount(name, result.pending[name])
+        except Exception as error:
+            logs.log_error("pool-failed", error, pool=name)
         metrics.publish(name, **values)
     return dict(result.repeated)

@@ -12,6 +12,7 @@ WorkpoolError            what a caller gets: a code, a message and an HTTP statu
 NonRetryableError        raised by an action: the run fails now, whatever retries are left
 UnknownShape             a message or item that this version cannot read: a person must look at it
 PayloadLost              an object that a run names does not exist: no retry brings it back
+`- PayloadBroken         what a run or its object holds is not JSON
 PayloadUnavailable       an object that S3 does not return now: try again later
 """
 
@@ -83,8 +84,14 @@ class NonRetryableError(Exception):
 
 
 class UnknownShape(Exception):
-    """A message or item that this version cannot read: it is not JSON, or a newer version wrote
-    it."""
+    """A message or item that this version cannot read: somebody else wrote it, or a newer version.
+    The message names no value, since it is logged."""
+
+
+def as_unknown_shape(error: Exception) -> UnknownShape:
+    """The error of one item that cannot be read. The text of an unexpected error is left out: it
+    may hold values, and it will be logged."""
+    return error if isinstance(error, UnknownShape) else UnknownShape(type(error).__name__)
 
 
 class PayloadLost(Exception):
@@ -92,6 +99,13 @@ class PayloadLost(Exception):
 
     def __str__(self) -> str:
         return f"the bucket of payloads no longer holds {self.args[0]}"
+
+
+class PayloadBroken(PayloadLost):
+    """The item, or the object that it names, holds no JSON. The argument says which."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} is not JSON"
 
 
 class PayloadUnavailable(Exception):

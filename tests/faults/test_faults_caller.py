@@ -16,8 +16,7 @@ from tests.support.mappings import WORK
 from workpool.aws.payloads import RESULT_BYTES
 from workpool.core.message import Message
 from workpool.core.request import MAX_ITEM_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES, MAX_RESULT_BYTES
-from workpool.core.retry import MAX_ERROR_CHARACTERS
-from workpool.core.run import Payload, Run
+from workpool.core.run import MAX_ERROR, Payload, Run
 from workpool.errors import (
     IdempotencyConflict,
     PayloadTooLarge,
@@ -356,7 +355,7 @@ def test_fault_22_the_largest_run_of_all_still_fits_into_its_item(world: Any) ->
         completion_claim="0" * 32,
         completion_lease=1_790_000_000_000,
         completion_tries=8,
-        completion_error=widest * MAX_ERROR_CHARACTERS,
+        completion_error=widest * MAX_ERROR,
         hints=99,
         hinted_at=1_790_000_000_000,
         expires_at=1_790_000_000,

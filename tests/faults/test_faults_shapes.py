@@ -76,7 +76,7 @@ def test_fault_26_the_items_show_every_state_and_every_field() -> None:
 @pytest.mark.parametrize("name", ["relay-message", "retrier-message"])
 def test_fault_26_a_message_of_version_1_is_read_and_written_as_it_was(name: str) -> None:
     shape = sample(name)
-    message = parse(json.dumps(shape))
+    message = parse(json.dumps(shape), pool="default")
     assert (message.run, message.token) == (shape["run"], shape.get("token"))
     assert text(json.loads(message.body())) == text(shape)
 
@@ -151,7 +151,8 @@ def test_fault_26_a_run_in_flight_with_its_hint_goes_on_to_its_end(
     run = stored(named, sample(item))
     if hint == "retrier-input":
         data = sample(hint)
-        named.steps.executions["e1"] = Execution("e1", json.dumps(data), data, "Backoff", 0)
+        name = f"{run.run_id}-{run.enqueued_at}-9"
+        named.steps.executions[name] = Execution(name, json.dumps(data), data, "Backoff", 0)
     elif hint == "ended-event":
         named.queues.put(COMPLETIONS, json.dumps(sample(hint)))
     elif hint:
@@ -184,7 +185,7 @@ def test_fault_08_a_newer_message_is_parked_and_its_run_goes_on_by_a_fresh_hint(
     named: Cloud, name: str, change: dict[str, Any]
 ) -> None:
     with pytest.raises(UnknownShape):
-        parse(json.dumps(sample(name) | change))
+        parse(json.dumps(sample(name) | change), pool="default")
     item = sample("item-enqueued" if name == "relay-message" else "item-scheduled-retry")
     run = stored(named, item)
     body = json.dumps(sample(name) | change)

@@ -105,7 +105,7 @@ def test_a_message_is_acted_upon_as_the_message_table_says(
     assert attempted(message(before, token=token, due=for_due)) == back
     expected = dict(writes)
     if token and expected.get("kind") in ("scheduled", "completed", "canceled"):
-        expected["execution"] = "execution-of-T"
+        expected["execution"] = "r1-1790000000000-1"
     assert changed(before, world.run("default#r1")) == expected
     assert world.answers() == ([("T", *answer)] if token and answer else [])
 
@@ -516,7 +516,7 @@ def other_finishes(run: Run, claim: str = "c2") -> None:
     """Another consumer declares the attempt lost, claims the next one and ends the run."""
     again = store.reschedule(run, Reschedule(due=NOW + 5000, error=LOST), execution=None)
     claimed = store.claim(again, claim=claim, lease=LEASE)
-    success = Finish(result="success", return_value=Payload('"theirs"'))
+    success = Finish(result="success", return_value=Payload('"r1-1-9"'))
     store.finish(claimed, success, finished_at=NOW, expires_at=EXPIRES)
 
 
@@ -538,7 +538,7 @@ def test_an_attempt_that_was_declared_lost_changes_nothing_when_it_ends_late(
     run = world.run("default#r1")
     assert (run.result, run.return_value.text, run.retries, run.claim) == (
         "success",
-        '"theirs"',
+        '"r1-1-9"',
         1,
         "c2",
     )
@@ -552,12 +552,12 @@ def test_a_lost_attempt_that_succeeds_late_leaves_the_retry_to_its_timer(
 ) -> None:
     def work(ctx: Any, args: Any) -> None:
         lost = Reschedule(due=AGAIN, error=LOST)
-        store.reschedule(world.run("default#r1"), lost, execution="theirs")
+        store.reschedule(world.run("default#r1"), lost, execution="r1-1-9")
 
     world.action(work)
     assert attempted(message(world.put(world.a_run()), token=token)) is None
     run = world.run("default#r1")
-    assert (run.kind, run.retries, run.due, run.execution) == ("scheduled", 1, AGAIN, "theirs")
+    assert (run.kind, run.retries, run.due, run.execution) == ("scheduled", 1, AGAIN, "r1-1-9")
     assert world.answers() == answers
 
 

@@ -260,7 +260,7 @@ def test_a_run_that_moves_on_again_and_again_is_canceled_in_the_end(world) -> No
 
     def fail_again() -> None:
         again = Reschedule(due=NOW + 1000, error="boom")
-        store.reschedule(world.run("default#r1"), again, execution="e1")
+        store.reschedule(world.run("default#r1"), again, execution="r1-1-1")
 
     world.meanwhile("update_item", lambda: claim(run))  # the cancel meets a running run,
     world.pass_by("update_item")  # (the claim itself)

@@ -378,7 +378,7 @@ class Slots:
             run = self.world.put(self.world.a_run(run_id=f"r{at}"))
             relay.relay([Change(old=None, new=run)])
         records = self.world.deliver("default-work")["Records"]
-        self.waiting += [parse(record["body"]) for record in records]
+        self.waiting += [parse(record["body"], pool="default") for record in records]
 
     def take(self) -> int:
         """Start what may start. Answers how many run."""

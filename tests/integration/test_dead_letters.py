@@ -43,7 +43,7 @@ def test_a_letter_of_a_work_queue_is_judged_as_the_consumer_would(
     again: bool,
 ) -> None:
     before = None if state is None else world.put(world.a_run(**({"due": DUE} | state)))
-    body = Message(run=KEY, due=DUE, token=token, execution=token).body()
+    body = Message(run=KEY, due=DUE, token=token, execution=token and "r1-1-1").body()
     assert handled(world, "default-dead-letters", body) is done
     assert world.answers() == ([("T", *answer)] if token and answer else [])
     assert [it["Body"] for it in world.messages("default-work")] == ([body] if again else [])
@@ -75,7 +75,7 @@ def test_a_letter_of_a_run_of_a_newer_version_is_parked(world) -> None:
 
 def test_a_letter_whose_answer_is_not_taken_stays(world) -> None:
     world.refuse("send_task_success", "ThrottlingException")
-    body = Message(run=KEY, due=DUE, token="T", execution="e1").body()
+    body = Message(run=KEY, due=DUE, token="T", execution="r1-1-1").body()
     assert not handled(world, "default-dead-letters", body)
 
 

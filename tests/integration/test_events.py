@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from workpool.aws import logs
+from handlers import submit as submit_function
+from workpool.aws import bus, logs, queues
 from workpool.aws.environment import environment
 from workpool.verbs.attempt import attempt
 
@@ -186,4 +187,51 @@ def test_half_a_surrogate_pair_in_an_error_loses_no_line(world, message, logged)
     attempted(message(world.run("default#r1")))
     lines = {it["message"]: it for it in logged()}
     assert {"grüße \ud800", "the action raised", "job-retry"} <= set(lines)
-    assert "ValueError: \ud800" in lines["the action raised"]["exception"]
+    assert lines["job-retry"]["error"] == "?"
+
+
+@pytest.mark.promise("Log events", "A refused batch is logged by counts and codes, without values")
+def test_a_refused_batch_is_logged_by_counts_and_codes(world, logged) -> None:
+    world.action(lambda ctx, args: None)
+    submit_function.handler(
+        {
+            "runs": [
+                {"action": "jobs.work", "args": {"to": "ada@example.org"}},
+                {"action": "jobs.work", "options": {"base": "ada@example.org"}},
+                {"action": "ada@example.org"},
+            ]
+        },
+        None,
+    )
+    lines = logged()
+    (line,) = [line for line in lines if line["event"] == "submitted"]
+    assert (line["count"], line["refused"]) == (1, {"InvalidRequest": 1, "UnknownAction": 1})
+    assert "ada@" not in json.dumps(lines)
+
+
+def test_what_user_code_raises_is_logged_without_its_traceback(world, logged, message) -> None:
+    def fails(ctx: Any, args: Any) -> None:
+        secret = "ada@example.org"
+        raise ValueError(f"no such person: {secret}")
+
+    world.action(fails)
+    run = world.put(world.a_run())
+    attempt(message(run), remaining_ms=lambda: 70_000)
+    lines = logged()
+    told = [line.get("event") for line in lines if "ada@" in json.dumps(line)]
+    assert told == ["job-retry"], "the error's text, where it is said to be"
+    (raised,) = [line for line in lines if line["message"] == "the action raised"]
+    assert raised["errorType"] == "ValueError"
+    assert not any("exception" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("operation", "event"),
+    [("send_message_batch", "messages-refused"), ("put_events", "events-refused")],
+)
+def test_why_aws_refused_hints_is_logged(world, logged, operation: str, event: str) -> None:
+    world.refuse(operation, "AccessDeniedException")
+    run = world.a_run(kind="completed", result="success", on_complete="jobs.done")
+    assert (bus.announce if operation == "put_events" else queues.deliver)([run]) == [run]
+    (line,) = logged(event)
+    assert (line["errorType"], line["count"]) == ("ClientError (AccessDeniedException)", 1)

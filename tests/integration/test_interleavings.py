@@ -60,13 +60,13 @@ def attempted(message: Message) -> float | None:
 
 
 def m1(due: int = AGAIN, token: str = "T") -> Message:
-    return Message(run=KEY, due=due, token=token, execution="e1")
+    return Message(run=KEY, due=due, token=token, execution="r1-1-1")
 
 
 def scheduled_again(world) -> Run:
     """The run after its first attempt failed, its execution waiting."""
     return world.put(
-        world.a_run(kind="scheduled", retries=1, due=AGAIN, claim="c1", execution="e1")
+        world.a_run(kind="scheduled", retries=1, due=AGAIN, claim="c1", execution="r1-1-1")
     )
 
 
@@ -182,7 +182,7 @@ def test_09_canceling_a_run_of_next_year_stops_its_execution(world, work) -> Non
     executions = stepfunctions.list_executions(stateMachineArn=machine)["executions"]
     assert [it["status"] for it in executions] == ["ABORTED"]
     world.tick(300 * 86_400)  # Were it not stopped, its message would find nothing and be answered.
-    assert attempted(Message(run=run.key, due=run.due, token="T", execution="e1")) is None
+    assert attempted(Message(run=run.key, due=run.due, token="T", execution="r1-1-1")) is None
     assert world.answers() == [("T", "unknown")]
 
 
@@ -209,7 +209,7 @@ def test_11_a_cancel_between_read_and_write_beats_a_failure_but_not_a_success(
 def test_12_a_cancel_whose_run_moves_on_meanwhile_looks_again(world) -> None:
     run = world.put(world.a_run(kind="running", claim="c1", lease=NOW + 1))
     again = Reschedule(due=AGAIN, error="boom")
-    world.meanwhile("update_item", lambda: store.reschedule(run, again, execution="e1"))
+    world.meanwhile("update_item", lambda: store.reschedule(run, again, execution="r1-1-1"))
     assert cancel("default", "r1")["kind"] == "canceled"
     assert world.run(KEY).kind == "canceled"
 
@@ -270,9 +270,9 @@ def test_17_a_lost_attempt_that_ends_late_overwrites_nothing(world, message, wor
     assert attempted(message(world.put(world.a_run()))) is None
     run = world.run(KEY)
     assert (run.kind, run.claim, run.return_value) == ("running", "c2", None)
-    success = Finish(result="success", return_value=Payload('"theirs"'))
+    success = Finish(result="success", return_value=Payload('"r1-1-9"'))
     store.finish(run, success, finished_at=NOW, expires_at=NOW)
-    assert world.item()["returnValue"] == {"S": '"theirs"'}
+    assert world.item()["returnValue"] == {"S": '"r1-1-9"'}
 
 
 def test_18_of_all_who_declare_a_worker_lost_one_wins(world, message) -> None:
@@ -288,14 +288,14 @@ def test_20_a_run_whose_execution_failed_is_retried_by_a_message_without_a_token
 ) -> None:
     work.failures = 9
     run = world.put(world.a_run(kind="scheduled", retries=1, due=AGAIN, claim="c1"))
-    relay.handler(world.change(replace(run, kind="running"), run), None)
+    relay.handler(world.change(replace(run, kind="running", lease=AGAIN), run), None)
     world.refuse("start_execution", "ExecutionAlreadyExists")
     look(KEY)  # too early: the name of its execution is taken
     assert world.messages("default-work") == []
     world.tick(900)
     look(KEY)
     assert attempted(message(run)) is None
-    running = replace(run, kind="running")
+    running = replace(run, kind="running", lease=AGAIN)
     relay.handler(world.change(running, world.run(KEY)), None)
     assert world.run(KEY).retries == 2
     assert f"r1-{NOW}-2" in world.executions()

@@ -70,7 +70,9 @@ def test_a_failed_first_attempt_becomes_an_execution(world) -> None:
 
 def test_a_retry_that_its_execution_waits_for_becomes_nothing(world) -> None:
     running = world.a_run(kind="running", claim="c1", lease=LATER)
-    relayed(world.change(running, replace(running, kind="scheduled", execution="e1", due=LATER)))
+    relayed(
+        world.change(running, replace(running, kind="scheduled", execution="r1-1-1", due=LATER))
+    )
     assert world.executions() == {}
 
 
@@ -261,11 +263,12 @@ def test_a_batch_of_which_nothing_could_be_sent_is_raised(world) -> None:
         relay.handler(world.change(None, world.a_run()), None)
 
 
-def test_items_of_a_newer_version_wait_in_the_retry_queue_and_the_rest_goes_on(world) -> None:
+def test_items_of_a_newer_version_are_set_aside_and_the_rest_goes_on(world) -> None:
     records = creations(world, [world.a_run(run_id="r1"), world.a_run(run_id="r2")])
     records["Records"][0]["dynamodb"]["NewImage"]["v"] = {"N": "2"}
     relayed(records)
-    assert retried(world) == ["default#r1"]
+    assert [it["run"] for it in world.bodies("parked")] == ["default#r1"]
+    assert retried(world) == []
     assert [it["run"] for it in world.bodies("default-work")] == ["default#r2"]
 
 

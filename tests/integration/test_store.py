@@ -94,7 +94,7 @@ TRANSITIONS: dict[str, Callable[[Run], Run]] = {
     "failed": lambda run: _finish(run, FAILED),
     "canceled": lambda run: _finish(run, CANCELED),
     "resched": lambda run: store.reschedule(
-        run, Reschedule(due=NEXT, error="boom"), execution="e1"
+        run, Reschedule(due=NEXT, error="boom"), execution="r1-1-1"
     ),
     "cancel": lambda run: store.cancel(run, finished_at=FINISHED, expires_at=EXPIRES),
     "ask": store.ask_to_cancel,
@@ -112,7 +112,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "success": {"kind": "completed", "result": "success", "return_value": Payload('"v"')} | OVER,
     "failed": {"kind": "completed", "result": "failed", "error": "boom"} | OVER,
     "canceled": {"kind": "canceled", "result": "canceled"} | OVER,
-    "resched": {"kind": "scheduled", "retries": 1, "due": NEXT, "execution": "e1", "lease": None},
+    "resched": {
+        "kind": "scheduled",
+        "retries": 1,
+        "due": NEXT,
+        "execution": "r1-1-1",
+        "lease": None,
+    },
     "cancel": {"kind": "canceled", "result": "canceled"} | OVER,
     "ask": {"cancel_requested": True},
     "lease": {"completion_claim": "h9", "completion_lease": LEASE, "completion_tries": 1},
@@ -271,11 +277,11 @@ for _name in ("lease", "complete", "retry", "return", "park"):
         ("canceled", {"claim": "c2"}),
         ("canceled", {"result": "success"}),
         ("resched", {"claim": "c2"}),
-        ("resched", {"kind": "running", "claim": "c2"}),
+        ("resched", {"kind": "running", "claim": "c2", "lease": NEXT}),
         ("resched", {"kind": "canceled", "result": "canceled"}),
         ("resched", {"retries": 2}),
         ("resched", {"due": NEXT + 1000}),
-        ("resched", {"execution": "e2"}),
+        ("resched", {"execution": "r1-1-2"}),
         ("resched", {"execution": None}),
         ("cancel", {"finished_at": FINISHED + 1}),
         ("cancel", {"kind": "completed", "result": "success"}),
@@ -317,7 +323,7 @@ def test_a_run_that_ends_with_a_completion_to_call_stays_open_and_does_not_expir
 
 
 def test_a_run_rescheduled_without_an_execution_leaves_none_on_the_item(world) -> None:
-    before = world.put(world.a_run(due=DUE, execution="e0", **RUNNING))
+    before = world.put(world.a_run(due=DUE, execution="r1-1-0", **RUNNING))
     after = store.reschedule(before, Reschedule(due=NEXT, error="boom"), execution=None)
     assert after == replace(
         before, kind="scheduled", retries=1, due=NEXT, execution=None, lease=None
@@ -325,11 +331,11 @@ def test_a_run_rescheduled_without_an_execution_leaves_none_on_the_item(world) -
     assert world.item() == after.to_item()
 
 
-@pytest.mark.parametrize("execution", [None, "e1"])
+@pytest.mark.parametrize("execution", [None, "r1-1-1"])
 def test_a_run_that_ends_names_the_execution_that_is_answered_and_no_other(
     world, execution: str | None
 ) -> None:
-    before = world.put(world.a_run(due=DUE, execution="e0", **RUNNING))
+    before = world.put(world.a_run(due=DUE, execution="r1-1-0", **RUNNING))
     after = store.finish(
         before, SUCCESS, finished_at=FINISHED, expires_at=EXPIRES, execution=execution
     )
@@ -338,7 +344,7 @@ def test_a_run_that_ends_names_the_execution_that_is_answered_and_no_other(
 
 
 def test_an_attempt_without_an_execution_takes_its_lost_answer_for_its_own_write(world) -> None:
-    before = world.put(world.a_run(due=DUE, execution="e0", **RUNNING))
+    before = world.put(world.a_run(due=DUE, execution="r1-1-0", **RUNNING))
     world.lose_answer("update_item")
     after = store.reschedule(before, Reschedule(due=NEXT, error="boom"), execution=None)
     assert (after.kind, after.due, after.execution) == ("scheduled", NEXT, None)

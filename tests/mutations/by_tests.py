@@ -27,7 +27,13 @@ TESTED_THERE = (
 )
 """Modules that USER_CODE tests."""
 
-COPIED = (*ALL, "tests/faults/conftest.py", "tests/faults/cloud.py", USER_CODE, "infra")
+FOREIGN = "tests/faults/test_faults_foreign.py"
+"""Items and messages that somebody else wrote."""
+
+FOREIGN_TESTED = ("cancel", "item", "message", "open_runs", "payloads", "run", "unreadable")
+"""Modules that FOREIGN tests."""
+
+COPIED = (*ALL, "tests/faults/conftest.py", "tests/faults/cloud.py", USER_CODE, FOREIGN, "infra")
 
 ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_docs.py", "test_mutations.py")
 """Tests that read the docs or the catalogue, of which the copy has none."""
@@ -82,6 +88,7 @@ def own_tests(file: str) -> list[str]:
     module = Path(file).stem
     paths = [f"{part}/test_{ELSEWHERE.get(module, module)}.py" for part in ALL]
     paths += [USER_CODE] if module in TESTED_THERE else []
+    paths += [FOREIGN] if module in FOREIGN_TESTED else []
     return [it for it in paths if (ROOT / it).is_file()]
 
 

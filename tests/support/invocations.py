@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
+from urllib.parse import unquote
 
 from handlers.records import BatchFailed
 from tests.support.environment import ACCOUNT, REGION, START_MS
@@ -106,7 +107,7 @@ def http_event(
     return {
         "version": "2.0",
         "routeKey": route or f"{method} {path}",
-        "rawPath": path,
+        "rawPath": unquote(path),  # As API Gateway decodes it.
         "rawQueryString": "",
         "headers": {
             "accept": "*/*",

@@ -25,4 +25,17 @@ def a_run(**fields: Any) -> Run:
         "enqueued_at": START_MS,
         "due": START_MS,
     }
-    return Run(**(first | fields))
+    return Run(**(first | _given_by_state(fields) | fields))
+
+
+def _given_by_state(fields: dict[str, Any]) -> dict[str, Any]:
+    """What every transition to the state of these fields writes."""
+    kind = fields.get("kind")
+    given: dict[str, Any] = {}
+    if kind == "running":
+        given = {"claim": "c0", "lease": START_MS + 60_000}
+    if "completion" in fields:
+        given |= {"on_complete": "jobs.done"}
+    if fields.get("completion") == "parked":
+        given |= {"completion_claim": "h0"}
+    return given

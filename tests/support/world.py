@@ -98,7 +98,7 @@ class World:
 
     def a_run(self, **fields: Any) -> Run:
         """A run in any state, not stored."""
-        return runs.a_run(**({"open": "default#3"} | fields))
+        return runs.a_run(**({"open": f"{fields.get('pool', 'default')}#3"} | fields))
 
     def put(self, run: Run) -> Run:
         """Store a run in any state, to begin a test there."""
@@ -416,7 +416,7 @@ def message() -> Callable[..., Message]:
             run=run.key,
             due=run.due if due is None else due,
             token=token,
-            execution=token and f"execution-of-{token}",
+            execution=token and f"{run.run_id}-{run.enqueued_at}-1",
         )
 
     return of

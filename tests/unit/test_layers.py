@@ -130,8 +130,8 @@ CALLER = {
     "workpool.context",
     "workpool.core",
     "workpool.core.clock",
+    "workpool.core.item",
     "workpool.core.request",
-    "workpool.core.retry",
     "workpool.core.run",
     "workpool.errors",
     "workpool.lookup",
@@ -154,40 +154,44 @@ THIRD_PARTY = {
 
 LOADED = {
     "api": """
-        aws.bus aws.clients aws.concurrency aws.counters aws.environment aws.lambda_actions aws.logs
-        aws.metrics aws.open_runs aws.overrides aws.payloads aws.pools aws.queues aws.store
-        aws.sweeper aws.trace core.changes core.message core.raised core.result verbs.cancel
-        verbs.control verbs.listing verbs.redrive verbs.stats verbs.status verbs.submit""",
+        aws.bus aws.clients aws.concurrency aws.counters aws.environment aws.lambda_actions
+        aws.logs aws.metrics aws.open_runs aws.overrides aws.payloads aws.pools aws.queues
+        aws.store aws.sweeper aws.trace core.changes core.message core.raised core.result
+        core.retry verbs.cancel verbs.control verbs.listing verbs.redrive verbs.stats
+        verbs.status verbs.submit""",
     "completion": """
         aws.clients aws.environment aws.logs aws.payloads aws.pools aws.queues aws.store
-        core.message core.raised verbs.complete verbs.patience verbs.process_state verbs.promise
-        verbs.user_code""",
+        core.message core.raised core.retry verbs.complete verbs.patience
+        verbs.process_state verbs.promise verbs.user_code""",
     "consumer": """
-        aws.clients aws.environment aws.lambda_actions aws.logs aws.payloads aws.pools aws.queues
-        aws.retrier aws.store core.message core.raised core.result verbs.attempt verbs.patience
-        verbs.process_state verbs.promise verbs.user_code verbs.watchdog""",
+        aws.clients aws.environment aws.lambda_actions aws.logs aws.payloads aws.pools
+        aws.queues aws.retrier aws.store core.message core.raised core.result core.retry
+        verbs.attempt verbs.patience verbs.process_state verbs.promise verbs.user_code
+        verbs.watchdog""",
     "dead_letters": """
-        aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier aws.store
-        core.changes core.hints core.message verbs.dead_letters verbs.look verbs.relay""",
+        aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier
+        aws.store core.changes core.hints core.message core.retry verbs.dead_letters
+        verbs.look verbs.relay""",
     "counters": """
-        aws.clients aws.counters aws.environment aws.logs aws.pools core.changes""",
+        aws.clients aws.counters aws.environment aws.logs aws.pools core.changes core.retry""",
     "relay": """
         aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier
-        core.changes core.hints core.message verbs.relay""",
+        aws.unreadable core.changes core.hints core.message core.retry verbs.relay""",
     "relay_retry": """
-        aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier aws.store
-        core.changes core.hints core.message verbs.look verbs.relay""",
+        aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier
+        aws.store core.changes core.hints core.message core.retry verbs.look verbs.relay""",
     "stats": """
-        aws.clients aws.counters aws.environment aws.logs aws.metrics aws.open_runs aws.overrides
-        aws.pools core.changes verbs.stats""",
+        aws.clients aws.counters aws.environment aws.logs aws.metrics aws.open_runs
+        aws.overrides aws.pools core.changes core.retry verbs.stats""",
     "submit": """
-        aws.clients aws.environment aws.lambda_actions aws.logs aws.payloads aws.pools aws.store
-        aws.trace core.raised core.result verbs.submit""",
+        aws.clients aws.environment aws.lambda_actions aws.logs aws.payloads aws.pools
+        aws.store aws.trace core.raised core.result core.retry verbs.submit""",
     "sweeper": """
-        aws.bus aws.clients aws.concurrency aws.counters aws.environment aws.logs aws.metrics
-        aws.open_runs aws.overrides aws.payloads aws.pools aws.queues aws.retrier aws.store
-        aws.sweeper core.changes core.hints core.message verbs.cancel verbs.control verbs.orphans
-        verbs.relay verbs.stats verbs.status verbs.sweep""",
+        aws.bus aws.clients aws.concurrency aws.counters aws.environment aws.logs
+        aws.metrics aws.open_runs aws.overrides aws.payloads aws.pools aws.queues
+        aws.retrier aws.store aws.sweeper aws.unreadable core.changes core.hints
+        core.message core.retry verbs.cancel verbs.control verbs.orphans verbs.relay
+        verbs.stats verbs.status verbs.sweep""",
 }
 """What each function loads of the library, beside CALLER: a new name here costs each cold start."""
 

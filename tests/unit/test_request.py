@@ -505,9 +505,9 @@ def test_a_pools_name_is_lower_case_and_short(name: str, valid: bool) -> None:
     [
         ("0123456789abcdef", True),
         ("A-b_9", True),
-        ("x" * 64, True),
+        ("x" * 59, True),
         ("", False),
-        ("x" * 65, False),
+        ("x" * 60, False),
         ("a#b", False),
         ("a/b", False),
         ("a b", False),

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workpool.core.run import OPEN_SHARDS, Payload, Run, open_partition, run_key
+from workpool.core.run import (
+    OPEN_SHARDS,
+    Payload,
+    Run,
+    open_partition,
+    open_partitions,
+    run_key,
+)
 from workpool.errors import UnknownShape
 
 MakeRun = Callable[..., Run]
@@ -138,14 +145,16 @@ def test_a_new_run_stores_only_what_it_has(a_run: MakeRun) -> None:
 
 TEXT = st.text(min_size=1, max_size=8)
 TIMES = st.integers(1, 4_102_444_800_000)
-PAYLOADS = st.builds(Payload, TEXT) | st.builds(Payload, at=TEXT, size=st.none() | TIMES)
+OBJECTS = st.from_regex("default/r1/[0-9A-Za-z_-]{1,8}", fullmatch=True)
+SIZES = st.none() | st.integers(0, 16_000_000)
+PAYLOADS = st.builds(Payload, TEXT) | st.builds(Payload, at=OBJECTS, size=SIZES)
 
 
 @given(
     st.fixed_dictionaries(
         {},
         optional={
-            "kind": st.sampled_from(["enqueued", "scheduled", "running", "completed", "canceled"]),
+            "kind": st.sampled_from(["enqueued", "scheduled", "completed", "canceled"]),
             "due": TIMES,
             "retries": st.integers(0, 1000),
             "initial_backoff_ms": st.integers(25, 10**6) | st.floats(25, 1e9),
@@ -154,9 +163,9 @@ PAYLOADS = st.builds(Payload, TEXT) | st.builds(Payload, at=TEXT, size=st.none()
             "on_complete": TEXT,
             "context": PAYLOADS,
             "annotation": TEXT,
-            "fairness_key": TEXT,
-            "open": TEXT,
-            "execution": TEXT,
+            "fairness_key": st.from_regex("[!-~]{1,8}", fullmatch=True),
+            "open": st.sampled_from(open_partitions("default")),
+            "execution": st.from_regex("r1-[0-9]{1,13}-[0-9]{1,4}", fullmatch=True),
             "claim": TEXT,
             "lease": TIMES,
             "cancel_requested": st.booleans(),
@@ -164,7 +173,6 @@ PAYLOADS = st.builds(Payload, TEXT) | st.builds(Payload, at=TEXT, size=st.none()
             "return_value": PAYLOADS,
             "error": TEXT,
             "finished_at": TIMES,
-            "completion": st.sampled_from(["pending", "done", "parked"]),
             "completion_lease": TIMES,
             "completion_tries": st.integers(0, 9),
             "expires_at": TIMES,

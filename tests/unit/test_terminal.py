@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from workpool.cli import arguments, failures, tables, tail
+from workpool.cli import arguments, failures, tables, tail, terminal
 from workpool.cli.arguments import Mistake
 from workpool.cli.commands import app
 from workpool.client import IdempotentWorkpool, RunStatus
@@ -336,3 +336,32 @@ def test_without_its_packages_the_command_says_what_to_install(tmp_path) -> None
     assert ran.stderr == (
         "workpool: the command line needs typer and rich: pip install -e '.[cli]'\n"
     )
+
+
+HOSTILE = "a\x1b[2J\x9b1m\u202eb\x07 [red]c[/red] 12:on:30 \ud800"
+
+
+@pytest.mark.promise("The command workpool", "Nothing from outside reaches a terminal raw")
+def test_nothing_from_outside_reaches_the_terminal_raw(monkeypatch, capsys) -> None:
+    status = RunStatus(
+        run_id=HOSTILE,
+        kind=HOSTILE,
+        action=HOSTILE,
+        retries=HOSTILE,  # type: ignore[arg-type]
+        annotation=HOSTILE,
+        enqueued_at=1,
+        completion=HOSTILE,
+        completion_error=HOSTILE,
+        attempts=[{HOSTILE: HOSTILE}],
+    )
+    pool = {"name": HOSTILE, "paused": False, "maxParallelism": HOSTILE, "deadLetters": HOSTILE}
+    out = terminal.PlainConsole(file=StringIO(), width=400, force_terminal=False)
+    out.print(tables.runs([status], 2), tables.run_details(status, 2), tables.pools([pool]))
+    out.print(HOSTILE)
+    shown = out.file.getvalue()
+    assert not set("\x1b\x9b\u202e\x07\ud800") & set(shown)
+    assert shown.count("[red]c[/red] 12:on:30") >= 10
+    failures.print_error(
+        failures.Explanation(code="x", message=HOSTILE, exit_code=1), as_json=False
+    )
+    assert not set("\x1b\x9b\u202e\x07\ud800") & set(capsys.readouterr().err)

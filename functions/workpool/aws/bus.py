@@ -1,10 +1,11 @@
 """The event bus: announces runs that ended. The only module that speaks to EventBridge."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from workpool.aws import clients
+from workpool.aws import clients, logs
 from workpool.aws.environment import environment
 from workpool.core.run import VERSION, Run
 
@@ -25,14 +26,15 @@ def announce(runs: Sequence[Run]) -> list[Run]:
         entries = [_entry(run) for run in batch]
         try:
             answer = clients.client("events").put_events(Entries=entries)
-        except clients.AWSError:
+        except clients.AWSError as error:
+            logs.log_error("events-refused", error, count=len(batch))
             refused += batch
         else:
-            refused += [
-                run
-                for run, entry in zip(batch, answer["Entries"], strict=True)
-                if "ErrorCode" in entry
-            ]
+            codes = [entry.get("ErrorCode") for entry in answer["Entries"]]
+            refused += [run for run, code in zip(batch, codes, strict=True) if code is not None]
+            counted = Counter(code for code in codes if code is not None)
+            if counted:
+                logs.log("events-refused", count=counted.total(), codes=dict(counted))
     return refused
 
 

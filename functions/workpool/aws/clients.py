@@ -22,7 +22,7 @@ from botocore.exceptions import (
     ProxyConnectionError,
 )
 
-from workpool.errors import Internal, Throttled
+from workpool.errors import Internal, Throttled, UnknownShape
 
 if TYPE_CHECKING:  # Only mypy imports these: no function ships them.
     from types_boto3_dynamodb import DynamoDBClient
@@ -152,9 +152,12 @@ def lacks_right(error: Exception) -> bool:
 @contextmanager
 def library_errors() -> Iterator[None]:
     """Turn AWS's errors into errors for the caller: Throttled if AWS throttled, else Internal, both
-    without details. Every verb that callers use is decorated with it."""
+    without details. An item that cannot be read is Internal, too. Every verb that callers use is
+    decorated with it."""
     try:
         yield
+    except UnknownShape as error:
+        raise Internal(f"the run cannot be read: {error}") from error
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code in _THROTTLING:

@@ -42,9 +42,9 @@ def read_ahead(run: Run) -> None:
             raise
 
 
-def invoke(run: Run, args: str, *, deadline_ms: int, pool_limit_ms: int) -> Outcome:
-    """Invoke the function and return how it ended. `args` is JSON, the attempt ends at
-    `deadline_ms`, and `pool_limit_ms` is the pool's actionTimeoutSeconds."""
+def invoke(run: Run, args: Any, *, deadline_ms: int, pool_limit_ms: int) -> Outcome:
+    """Invoke the function and return how it ended. The attempt ends at `deadline_ms`, and
+    `pool_limit_ms` is the pool's actionTimeoutSeconds."""
     name = run.action.removeprefix(PREFIX)
     if name not in pools.pool(run.pool).lambda_actions:
         return Failure(f"pool {run.pool!r} has no lambda action {name!r}")
@@ -68,7 +68,7 @@ def invoke(run: Run, args: str, *, deadline_ms: int, pool_limit_ms: int) -> Outc
                     "pool": run.pool,
                     "retries": run.retries,
                     "idempotencyKey": run.run_id,
-                    "args": json.loads(args),
+                    "args": args,
                 }
             ),
         )

@@ -3,8 +3,9 @@
 User code in the same process may configure `logging`, or close standard output. The loggers here
 are not part of `logging`'s tree, so that this does not reach them.
 
-`job-start`, `job-retry` and `job-end` are the original component's events, at INFO. Values of
-arguments, contexts and results are logged at DEBUG only.
+`job-start`, `job-retry` and `job-end` are the original component's events, at INFO. `job-retry`,
+`job-end` and `completion-parked` have the error text of user code. Values of arguments, contexts
+and results, and tracebacks, are logged at DEBUG only.
 """
 
 import json
@@ -13,6 +14,7 @@ import os
 import sys
 from contextlib import suppress
 from functools import cache
+from traceback import extract_tb
 from typing import IO, Any
 
 from aws_lambda_powertools import Logger
@@ -170,5 +172,25 @@ def log_always(event: str, **fields: Any) -> None:
 
 
 def log_error(event: str, error: BaseException, **fields: Any) -> None:
-    """Log something that should not happen, with its traceback."""
-    logger().error(event, exc_info=error, extra={"event": event, **fields})
+    """Log something that should not happen: what kind of error it is, and where in the code it was
+    raised. Its text and its traceback may hold values, so they are logged at DEBUG only."""
+    extra = {"event": event, "errorType": _error_type(error), "at": _place(error), **fields}
+    logger().error(event, extra=extra)
+    logger().debug(event, exc_info=error, extra=extra)
+
+
+def _error_type(error: BaseException) -> str:
+    """The error's class, and the code if AWS refused a call."""
+    response = getattr(error, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return type(error).__name__ if code is None else f"{type(error).__name__} ({code})"
+
+
+def _place(error: BaseException) -> str | None:
+    """The file, the line and the function that the library was in when the error was raised."""
+    frames = extract_tb(error.__traceback__)
+    own = [
+        frame for frame in frames if "workpool" in frame.filename or "handlers" in frame.filename
+    ]
+    frame = next(iter(reversed(own or frames)), None)
+    return frame and f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from workpool.aws import clients
 from workpool.aws.environment import environment
 from workpool.core import clock
+from workpool.core.request import is_run_id
 from workpool.core.run import Item, Run, decode, encode, open_partitions
-from workpool.errors import UnknownShape
+from workpool.errors import UnknownShape, as_unknown_shape
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.type_defs import ScanInputTypeDef
@@ -28,7 +29,9 @@ def scan_open_keys(cursor: Item | None, *, limit: int) -> tuple[list[str], Item 
     if cursor:
         scan["ExclusiveStartKey"] = cursor
     answer = clients.client("dynamodb").scan(**scan)
-    return [item["run"]["S"] for item in answer["Items"]], answer.get("LastEvaluatedKey")
+    # An item that moves in the index during the scan can be in it twice; a read takes a key once.
+    keys = list(dict.fromkeys(item["run"]["S"] for item in answer["Items"]))
+    return keys, answer.get("LastEvaluatedKey")
 
 
 OpenKey = tuple[int, str]
@@ -43,13 +46,14 @@ def list_open_keys(
     there are fewer than `limit`, these are all."""
     found: list[OpenKey] = []
     for partition in open_partitions(pool, parked=parked):
-        found += _list_partition(partition, after, limit)
+        found += _list_partition(pool, partition, after, limit)
     return sorted(found)[:limit]
 
 
-def _list_partition(partition: str, after: OpenKey, limit: int) -> list[OpenKey]:
+def _list_partition(pool: str, partition: str, after: OpenKey, limit: int) -> list[OpenKey]:
     """At least the first `limit` keys of the partition after the key `after`, or all. Within one
-    millisecond the index has an order of its own, so the last millisecond is read to its end."""
+    millisecond the index has an order of its own, so the last millisecond is read to its end.
+    Leaves out what no run of this pool can have put there."""
     pages = (
         clients.client("dynamodb")
         .get_paginator("query")
@@ -64,31 +68,38 @@ def _list_partition(partition: str, after: OpenKey, limit: int) -> list[OpenKey]
     )
     found: list[OpenKey] = []
     for page in pages:
-        keys = [
-            (int(item["enqueuedAt"]["N"]), item["run"]["S"].partition("#")[2])
-            for item in page["Items"]
-        ]
-        found += [key for key in keys if key > after]
+        keys = (_open_key(pool, item) for item in page["Items"])
+        found += [key for key in keys if key is not None and key > after]
         if len(found) > limit and found[-1][0] > found[limit - 1][0]:
             break
     return found
 
 
-def read_runs_and_errors(keys: Sequence[str]) -> list[Run | UnknownShape]:
-    """Up to 100 runs, read consistently, in no particular order. A run that cannot be read is an
+def _open_key(pool: str, item: Item) -> OpenKey | None:
+    try:
+        enqueued_at = int(item["enqueuedAt"]["N"])
+    except ValueError:
+        return None
+    owner, _, run_id = item["run"]["S"].partition("#")
+    return (enqueued_at, run_id) if owner == pool and is_run_id(run_id) else None
+
+
+def read_runs_and_errors(keys: Sequence[str]) -> dict[str, Run | UnknownShape]:
+    """Up to 100 runs by their keys, read consistently. A run that cannot be read is an
     UnknownShape, an expired run is included, and a run that does not exist is left out."""
     table = environment().runs_table
-    found: list[Run | UnknownShape] = []
+    found: dict[str, Run | UnknownShape] = {}
     left: list[Item] = [{"run": {"S": key}} for key in keys]
     while left:
         answer = clients.client("dynamodb").batch_get_item(
             RequestItems={table: {"Keys": left, "ConsistentRead": True}}
         )
         for item in answer["Responses"].get(table, []):
+            key = item["run"]["S"]
             try:
-                found.append(Run.from_item(item))
-            except UnknownShape as unreadable:
-                found.append(unreadable)
+                found[key] = Run.from_item(item)
+            except Exception as error:  # Whatever it is, it is the trouble of this item alone.
+                found[key] = as_unknown_shape(error)
         unprocessed = answer.get("UnprocessedKeys", {})
         left = unprocessed[table]["Keys"] if table in unprocessed else []
     return found
@@ -98,8 +109,8 @@ def read_runs(keys: Sequence[str]) -> list[Run]:
     """Up to 100 runs, read consistently, in no particular order. Leaves out runs that cannot be
     read, are expired or do not exist."""
     now = clock.now_ms()
-    found = read_runs_and_errors(keys) if keys else []
-    return [run for run in found if isinstance(run, Run) and not run.expired(now)]
+    found = read_runs_and_errors(keys) if keys else {}
+    return [run for run in found.values() if isinstance(run, Run) and not run.expired(now)]
 
 
 def read_orphans_cursor() -> tuple[str, int]:

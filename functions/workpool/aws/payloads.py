@@ -6,6 +6,8 @@ So a write that loses the race for the item has changed nothing that anybody rea
 deletes an object when its run is forgotten; `orphans` deletes it if no run ever named it.
 """
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,7 +18,7 @@ from botocore.exceptions import ClientError
 from workpool.aws import clients, logs
 from workpool.aws.environment import environment
 from workpool.core.run import Payload, Run
-from workpool.errors import PayloadLost, PayloadUnavailable
+from workpool.errors import PayloadBroken, PayloadLost, PayloadUnavailable
 
 REQUEST_BYTES = 2048
 """Arguments or a context above this size become an object. An object costs a PUT and a GET, $5.40
@@ -91,10 +93,32 @@ def read(payload: Payload | None) -> str | None:
     try:
         answer = clients.client("s3").get_object(Bucket=environment().payloads_bucket, Key=name)
         return answer["Body"].read().decode()
+    except UnicodeDecodeError as error:
+        raise PayloadBroken(name) from error
     except clients.AWSError as error:
         if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchKey":
             raise PayloadLost(name) from error
         raise PayloadUnavailable(f"{name}: {error}") from error
+
+
+def read_json(payload: Payload | None) -> Any:
+    """The value of a payload; None if there is none. Raises what `read` raises, and PayloadBroken
+    if the text is not JSON: somebody else may have written the item or the object."""
+    text = read(payload)
+    if payload is None or text is None:
+        return None
+    try:
+        return json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
+        raise PayloadBroken(payload.at or "a value in the item") from error
+
+
+def _finite(text: str) -> float:
+    """A number that JSON can also be written with: not Infinity, NaN or 1e999."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
 
 
 def url(name: str) -> str:

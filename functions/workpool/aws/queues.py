@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from workpool.aws import clients
+from workpool.aws import clients, logs
 from workpool.aws.environment import environment
 from workpool.core.message import Message
 from workpool.core.run import VERSION, Run
@@ -103,6 +103,10 @@ def _queue_url(name: str) -> str:
     return any_url.rpartition("/")[0] + "/" + name
 
 
+def _name(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
 def _send(url: str, bodies: list[str], options: list[_Options]) -> list[int]:
     """Send ten messages in a request. Returns the positions of those that SQS did not take: of all
     ten if the request failed."""
@@ -115,8 +119,13 @@ def _send(url: str, bodies: list[str], options: list[_Options]) -> list[int]:
         ]
         try:
             answer = clients.client("sqs").send_message_batch(QueueUrl=url, Entries=entries)
-        except clients.AWSError:
+        except clients.AWSError as error:
+            logs.log_error("messages-refused", error, queue=_name(url), count=len(entries))
             refused += positions
         else:
-            refused += [int(entry["Id"]) for entry in answer.get("Failed", [])]
+            failed = answer.get("Failed", [])
+            refused += [int(entry["Id"]) for entry in failed]
+            if failed:
+                codes = Counter(entry["Code"] for entry in failed)
+                logs.log("messages-refused", queue=_name(url), count=len(failed), codes=dict(codes))
     return refused

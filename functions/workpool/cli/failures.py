@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import typer
 
 from workpool.cli.arguments import Mistake
-from workpool.cli.tables import plain
+from workpool.cli.terminal import plain
 from workpool.errors import Internal, Throttled, WorkpoolError
 
 FAILED, MISTYPED, NOT_SUCCEEDED, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 130

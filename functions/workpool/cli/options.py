@@ -11,7 +11,7 @@ import typer
 from rich.console import RenderableType
 from typer import Option
 
-from workpool.cli import tables
+from workpool.cli import terminal
 from workpool.client import IdempotentWorkpool
 
 EPILOG = """\
@@ -73,7 +73,7 @@ class Session:
     ) -> None:
         self.pool = IdempotentWorkpool(pool, stack=stack, profile=profile, region=region)
         self.as_json = as_json
-        self.out = tables.console()
+        self.out = terminal.console()
 
     def print_answer(self, shape: Any, *renderables: RenderableType) -> None:
         """Print the answer: as JSON if --json was given, else the renderables for a person."""

@@ -1,8 +1,4 @@
-"""How runs, pools and statistics look on a terminal.
-
-Texts that others wrote (names, annotations, errors) are shown without their control characters, so
-that they cannot steer the terminal.
-"""
+"""How runs, pools and statistics look on a terminal. `terminal` cleans what others wrote."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,11 +6,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from workpool.cli.terminal import console, plain
 from workpool.client import RunStatus
 
 STYLES = {
@@ -26,29 +23,15 @@ STYLES = {
     "canceled": "magenta",
     "unknown": "dim",
 }
-PIPE_WIDTH = 500
-"""Columns of a line if another program reads the output. Wide, so that lines are not wrapped."""
-
-
-def console(*, stderr: bool = False) -> Console:
-    """The console of the terminal, or of the pipe, in which tables are plain columns."""
-    result = Console(stderr=stderr, highlight=False, markup=False)
-    if not result.is_terminal:
-        result.width = PIPE_WIDTH
-    return result
-
-
-def plain(text: object) -> str:
-    """The text on one line. A question mark replaces each character that could steer the
-    terminal."""
-    return "".join(
-        char if char.isprintable() else " " if char == "\n" else "?" for char in str(text)
-    )
 
 
 def state(status: RunStatus) -> str:
     """The kind of an open run, or the result of an ended one."""
     return status.result["type"] if status.result else status.kind
+
+
+def _state(status: RunStatus) -> Text:
+    return Text(plain(state(status)), style=STYLES.get(state(status), ""))
 
 
 def clock_time(ms: int) -> str:
@@ -76,8 +59,8 @@ def run_details(status: RunStatus, now_ms: int) -> RenderableType:
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="dim")
     rows.add_column(overflow="fold")
-    rows.add_row("run", status.run_id)
-    rows.add_row("state", Text(state(status), style=STYLES[state(status)]))
+    rows.add_row("run", plain(status.run_id))
+    rows.add_row("state", _state(status))
     for name, value in _details(status, now_ms):
         rows.add_row(name, plain(value))
     for number, attempt in enumerate(status.attempts or (), 1):
@@ -129,12 +112,12 @@ def runs(statuses: Iterable[RunStatus], now_ms: int, *, expand: bool = False) ->
     table.add_column("about", no_wrap=True, overflow="ellipsis", ratio=1)
     for status in statuses:
         table.add_row(
-            Text(status.run_id),
-            Text(state(status), style=STYLES[state(status)]),
-            Text(plain(status.action or "")),
-            str(status.retries if status.retries is not None else ""),
+            plain(status.run_id),
+            _state(status),
+            plain(status.action or ""),
+            plain(status.retries if status.retries is not None else ""),
             _age(status, now_ms),
-            Text(plain(_summary(status, now_ms))),
+            plain(_summary(status, now_ms)),
         )
     return table
 
@@ -167,7 +150,7 @@ def pools(shapes: Iterable[Mapping[str, Any]]) -> Table:
             pool["name"],
             pool_state(pool),
             str(pool["maxParallelism"]),
-            Text(str(letters), style="bold red" if letters else ""),
+            Text(plain(letters), style="bold red" if letters else ""),
         )
     return table
 

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from workpool.cli import tables
 from workpool.cli.picture import save_svg
+from workpool.cli.terminal import PlainConsole, plain
 from workpool.client import IdempotentWorkpool, RunStatus
 from workpool.core import clock
 from workpool.errors import UnknownPool
@@ -96,7 +97,7 @@ class Tail:
         oldest = tables.runs(snapshot.runs[:MAX_OLDEST_SHOWN], snapshot.at_ms, expand=True)
         del self._ended[:-MAX_ENDED_SHOWN]
         return Group(
-            Panel(_numbers(snapshot), title=Text(f"pool {snapshot.pool['name']}")),
+            Panel(_numbers(snapshot), title=Text(plain(f"pool {snapshot.pool['name']}"))),
             Panel(
                 oldest if snapshot.runs else Text("none", style="dim"), title="Open, oldest first"
             ),
@@ -116,14 +117,16 @@ class Tail:
         if as_json:
             yield lambda snapshot: print(json.dumps(snapshot.shape()), flush=True)
         elif not console.is_terminal:
-            yield lambda snapshot: print(line(snapshot), flush=True)
+            yield lambda snapshot: print(plain(line(snapshot)), flush=True)
         else:
             with Live(console=console, auto_refresh=False, screen=True) as live:
                 yield lambda snapshot: live.update(self.picture(snapshot), refresh=True)
 
     def save_picture(self, snapshot: Snapshot, path: Path) -> None:
         """Save the picture of a snapshot as an SVG."""
-        recorder = Console(record=True, file=StringIO(), width=PICTURE_WIDTH, force_terminal=True)
+        recorder = PlainConsole(
+            record=True, file=StringIO(), width=PICTURE_WIDTH, force_terminal=True
+        )
         recorder.print(self.picture(snapshot))
         save_svg(recorder, path, title=f"workpool tail -p {self._pool.pool}")
 
@@ -174,7 +177,7 @@ def _slots(snapshot: Snapshot) -> Table:
         )
         rows.add_row(Text(kind, style=style), str(kinds[kind]), bar)
     letters = snapshot.pool["deadLetters"]
-    rows.add_row("dead letters", Text(str(letters), style="bold red" if letters else ""), "")
+    rows.add_row("dead letters", Text(plain(letters), style="bold red" if letters else ""), "")
     if snapshot.is_partial:
         rows.add_row("", "", Text(f"counted among the oldest {len(snapshot.runs)}", style="dim"))
     return rows

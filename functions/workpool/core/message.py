@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from workpool.core.clock import from_timestamp, timestamp
-from workpool.core.run import VERSION, Run
+from workpool.core.run import VERSION, Run, names_execution, run_key, split_key
 from workpool.errors import UnknownShape
 
 
@@ -43,13 +43,15 @@ class Message:
         return json.dumps(shape)
 
 
-def parse(body: str) -> Message:
-    """The message in a body. Raises UnknownShape if this version cannot handle it safely."""
+def parse(body: str, *, pool: str | None) -> Message:
+    """The message in a body, which came from the queue of this pool. Raises UnknownShape if this
+    version cannot handle it safely, or if it names a run or an execution that is not its own."""
     try:
         shape = json.loads(body)
         version = shape["v"]
         if type(version) is not int or not 1 <= version <= VERSION:
-            raise UnknownShape(f"a message of version {version}; this code reads up to {VERSION}")
+            got = version if type(version) is int else "no number"
+            raise UnknownShape(f"a message of version {got}; this code reads up to {VERSION}")
         message = Message(
             run=shape["run"],
             due=from_timestamp(shape["due"]),
@@ -57,12 +59,15 @@ def parse(body: str) -> Message:
             execution=shape.get("execution"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UnknownShape(f"not a message of a work queue: {error!r}") from error
-    if not isinstance(message.run, str) or "#" not in message.run:
-        raise UnknownShape(f"not the key of a run: {message.run!r}")
+        raise UnknownShape(f"not a message of a work queue: {_reason(error)}") from error
+    owner, run_id = split_key(message.run)
+    if owner != pool:
+        raise UnknownShape(f"a message on the queue of pool {pool!r} for a run of pool {owner!r}")
     types = {type(message.token), type(message.execution)}
     if types not in ({str}, {type(None)}):
         raise UnknownShape("a token and the name of its execution are strings and come together")
+    if message.execution is not None and not names_execution(run_id, message.execution):
+        raise UnknownShape("a message with the execution of another run")
     return message
 
 
@@ -73,10 +78,14 @@ def key_of(body: str) -> str:
         shape = json.loads(body)
         key = shape["run"] if "run" in shape else shape["detail"]["run"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UnknownShape(f"names no run: {error!r}") from error
-    if not isinstance(key, str) or "#" not in key:
-        raise UnknownShape(f"not the key of a run: {key!r}")
-    return key
+        raise UnknownShape(f"names no run: {_reason(error)}") from error
+    pool, run_id = split_key(key)
+    return run_key(pool, run_id)
+
+
+def _reason(error: Exception) -> str:
+    """Why a body cannot be read, without the values in it: reasons are logged."""
+    return str(error) if isinstance(error, json.JSONDecodeError) else type(error).__name__
 
 
 class Verdict(Enum):

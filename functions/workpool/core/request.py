@@ -13,8 +13,18 @@ from typing import Any
 from uuid import uuid4
 
 from workpool.core.clock import ceil_to_second
-from workpool.core.retry import MAX_BACKOFF_MS
-from workpool.core.run import Payload, Run, open_partition
+from workpool.core.run import (
+    KEY,
+    MAX_ANNOTATION,
+    MAX_BACKOFF_MS,
+    MAX_NAME,
+    MAX_RETRIES,
+    POOL,
+    RUN_ID,
+    Payload,
+    Run,
+    open_partition,
+)
 from workpool.errors import InvalidRequest, PayloadTooLarge
 
 MAX_AHEAD_MS = 364 * 24 * 3600 * 1000
@@ -44,9 +54,6 @@ past, and the run would start at once. 0 stands for any time in the past."""
 MAX_SKEW_MS = 5 * 60 * 1000
 """How far a caller's clock may be ahead: AWS accepts the signatures of such a clock."""
 
-MAX_RETRIES = 1000
-"""A retry takes about 8 of the 25,000 events that one execution may have."""
-
 FIELDS = frozenset({"pool", "action", "args", "options"})
 OPTIONS = frozenset(
     {
@@ -64,10 +71,9 @@ OPTIONS = frozenset(
 )
 
 _CONTAINERS = (dict, list, tuple)
-_KEY = re.compile(r"[!-~]{1,128}")
-"""What SQS accepts as the id of a message group."""
-_POOL = re.compile(r"[a-z][a-z0-9-]{0,31}")
-_RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_KEY = re.compile(KEY)
+_POOL = re.compile(POOL)
+_RUN_ID = re.compile(RUN_ID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +222,7 @@ def parse(body: Any) -> Request:
         on_complete=_option_string(options, "onComplete"),
         run_after_ms=_number(options, "runAfterMs", at_least=0, at_most=MAX_AHEAD_MS),
         run_at=_run_at(options),
-        annotation=_option_string(options, "annotation", up_to=1000),
+        annotation=_option_string(options, "annotation", up_to=MAX_ANNOTATION),
         idempotency_key=_option_key(options, "idempotencyKey"),
         fairness_key=_option_key(options, "fairnessKey"),
         digest=_digest(pool, action, args, options),
@@ -298,7 +304,7 @@ def _integer(options: dict[str, Any], name: str, *, at_least: int, at_most: int)
     return None if value is None else int(value)
 
 
-def _string(value: Any, field: str, *, up_to: int = 256) -> str:
+def _string(value: Any, field: str, *, up_to: int = MAX_NAME) -> str:
     if not isinstance(value, str):
         raise InvalidRequest(f"{field} must be a string, got {_brief(value)}")
     if len(value) > up_to:
@@ -310,7 +316,7 @@ def _string(value: Any, field: str, *, up_to: int = 256) -> str:
     return value
 
 
-def _option_string(options: dict[str, Any], name: str, *, up_to: int = 256) -> str | None:
+def _option_string(options: dict[str, Any], name: str, *, up_to: int = MAX_NAME) -> str | None:
     return _string(options[name], f"options.{name}", up_to=up_to) if name in options else None
 
 

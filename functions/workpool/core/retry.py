@@ -11,12 +11,7 @@ import math
 from dataclasses import dataclass
 
 from workpool.core.clock import ceil_to_second
-from workpool.core.run import Payload, Result, Run
-
-MAX_BACKOFF_MS = 30 * 24 * 3600 * 1000
-"""30 days. No backoff is longer, whatever the options say."""
-
-MAX_ERROR_CHARACTERS = 4096
+from workpool.core.run import MAX_BACKOFF_MS, MAX_ERROR, Payload, Result, Run
 
 KEPT_ATTEMPTS = 10
 KEPT_ERROR_CHARACTERS = 100
@@ -120,4 +115,4 @@ def recent_attempts(run: Run, outcome: Outcome, *, now_ms: int) -> str:
 
 def printable(error: str) -> str:
     """An error text that every service accepts: shortened, and without lone surrogates."""
-    return error[:MAX_ERROR_CHARACTERS].encode("utf-8", "replace").decode()
+    return error[:MAX_ERROR].encode("utf-8", "replace").decode()

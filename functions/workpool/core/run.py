@@ -3,10 +3,12 @@
 Pure: no clock, no I/O. `store` writes these items; the relay reads them from the table's stream.
 """
 
+import re
 from dataclasses import dataclass, fields
 from hashlib import sha256
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
+from workpool.core.item import Rule, attempts, flag, integer, number, pattern, text, word
 from workpool.errors import UnknownShape
 
 VERSION = 1
@@ -17,6 +19,22 @@ OPEN_SHARDS = 16
 """How many partitions a pool has in the index of open runs. One takes about 500 runs a second."""
 
 YEAR_10000_MS = 253_402_300_800_000
+
+POOL = "[a-z][a-z0-9-]{0,31}"
+RUN_ID = "[0-9A-Za-z_-]{1,59}"
+"""Patterns. With the longest run id, the name of an execution has the 80 characters that Step
+Functions allows."""
+KEY = "[!-~]{1,128}"
+"""What SQS accepts as the id of a message group."""
+
+MAX_BACKOFF_MS = 30 * 24 * 3600 * 1000
+"""30 days. No backoff is longer, whatever the options say."""
+
+MAX_RETRIES = 1000
+"""A retry takes about 8 of the 25,000 events that one execution may have."""
+
+MAX_ANNOTATION, MAX_NAME, MAX_ERROR = 1000, 256, 4096
+"""How many characters an annotation, the name of a function and an error's text may have."""
 
 Kind = Literal["enqueued", "scheduled", "running", "completed", "canceled"]
 Result = Literal["success", "failed", "canceled"]
@@ -44,6 +62,15 @@ class Payload:
 def run_key(pool: str, run_id: str) -> str:
     """The table's key. The pool comes first, so that IAM can limit a caller to one pool."""
     return f"{pool}#{run_id}"
+
+
+def split_key(key: object) -> tuple[str, str]:
+    """The pool and the run id in a key of the table. Raises UnknownShape for any other value."""
+    match = _RUN_KEY.fullmatch(key) if isinstance(key, str) else None
+    if match is None:
+        raise UnknownShape("not the key of a run: <pool>#<run id>")
+    pool, run_id = match.groups()
+    return pool, run_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,41 +209,93 @@ class Run:
 
     @classmethod
     def from_item(cls, item: Item) -> Self:
-        """The run in an item. Raises UnknownShape unless this version or an older one wrote it."""
-        version = decode(item.get("v", {"N": "0"}))
-        if not isinstance(version, int) or not 1 <= version <= VERSION:
-            raise UnknownShape(f"an item of version {version!r}; this code reads up to {VERSION}")
-        pool, separator, run_id = item["run"]["S"].partition("#")
-        values: dict[str, Any] = {"pool": pool, "run_id": run_id}
-        for field in fields(cls):
-            stored = item.get(attribute(field.name))
-            if field.name in _PAYLOADS:
-                values[field.name] = _stored_payload(item, field.name)
-            elif field.name not in _IN_KEY and stored is not None:
-                values[field.name] = decode(stored)
-        for name, expected in _REQUIRED.items():
-            if not isinstance(values.get(name), expected):
-                raise UnknownShape(f"an item whose {attribute(name)} is {values.get(name)!r}")
-        args = values["args"]
-        if args is None or not isinstance(args.text if args.at is None else args.at, str):
-            raise UnknownShape(f"an item whose args is {args and args.text!r}")
-        if not 0 <= values["due"] < YEAR_10000_MS:
-            raise UnknownShape(f"an item whose due is not between 1970 and 9999: {values['due']}")
-        if not separator:
-            raise UnknownShape(f"an item whose key names no pool: {pool!r}")
-        return cls(**values)
+        """The run in an item. Raises UnknownShape unless this version or an older one may have
+        written it. Attributes that this version does not know are left alone.
+
+        This is the one strict reading: whatever it returns may be counted, shown, looked at and
+        written again without another check. It does not parse arguments, context and return value,
+        which may be large: whoever reads them does.
+        """
+        values = _read_attributes(item)
+        values["pool"], values["run_id"] = split_key(item["run"]["S"])
+        for name in _PAYLOADS:
+            payload = _stored_payload(values, name)
+            if payload is not None:
+                values[name] = payload
+        for name in _REQUIRED:
+            if name not in values:
+                raise UnknownShape(f"an item without {attribute(name)}")
+        run = cls(**values)
+        mistake = _mistake(run)
+        if mistake is not None:
+            raise UnknownShape(f"an item that {mistake}")
+        return run
 
 
 _IN_KEY = frozenset({"pool", "run_id"})
 _ALWAYS = frozenset({"v", "retries"})
-_PAYLOADS = frozenset({"args", "context", "return_value"})
-_REQUIRED = {"kind": str, "action": str, "enqueued_at": int, "due": int}
+_PAYLOADS = ("args", "context", "return_value")
+_REQUIRED = ("kind", "action", "enqueued_at", "due", "args")
 
 
-def _stored_payload(item: Item, name: str) -> Payload | None:
-    stored = (item.get(attribute(field)) for field in Payload().stored_fields(name))
-    text, at, size = (None if value is None else decode(value) for value in stored)
+def _read_attributes(item: Item) -> dict[str, Any]:
+    """The values of the attributes that this version knows, by field."""
+    values: dict[str, Any] = {}
+    try:
+        values["v"] = int(item["v"]["N"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise UnknownShape("an item without a version") from error
+    if not 1 <= values["v"] <= VERSION:
+        raise UnknownShape(f"an item of version {values['v']}; this code reads up to {VERSION}")
+    for name, stored in item.items():
+        known = _BY_ATTRIBUTE.get(name)
+        if known is None:
+            continue
+        field, rule = known
+        try:
+            values[field] = rule.read(stored)
+        except (KeyError, ValueError, TypeError) as error:
+            raise UnknownShape(f"an item whose {name} is not {rule.allowed}") from error
+    return values
+
+
+def _stored_payload(values: dict[str, Any], name: str) -> Payload | None:
+    """The payload of this name. Takes its parts out of the values."""
+    text, at = values.pop(name, None), values.pop(f"{name}_at", None)
+    size = values.pop(f"{name}_bytes", None)
+    if text is not None and at is not None:
+        raise UnknownShape(f"an item whose {attribute(name)} is both in it and in an object")
     return None if text is None and at is None else Payload(text, at, size)
+
+
+def _mistake(run: Run) -> str | None:
+    """What the fields of a run say that no transition writes; None if they fit together."""
+    prefix = f"{run.pool}/{run.run_id}/"
+    if not all(_is_file_in(prefix, name) for name in run.objects):
+        return "names an object of another run"
+    if run.execution is not None and not names_execution(run.run_id, run.execution):
+        return "names an execution of another run"
+    if run.open is not None:
+        pool, _, partition = run.open.partition("#")
+        if pool != run.pool or partition not in _PARTITIONS:
+            return "is in a partition of another pool"
+    if run.kind == "running" and (run.claim is None or run.lease is None):
+        return "is running without a claim and its lease"
+    if run.completion is not None and not (run.ended and run.on_complete is not None):
+        return "has a completion before its end, or without a handler"
+    if run.completion == "parked" and run.completion_claim is None:
+        return "is parked by nobody"
+    return None
+
+
+def _is_file_in(prefix: str, name: str) -> bool:
+    return name.startswith(prefix) and _FILE.fullmatch(name, len(prefix)) is not None
+
+
+def names_execution(run_id: str, execution: str) -> bool:
+    """Whether an execution of this name is one of the run: see `Run.execution_name`."""
+    prefix = f"{run_id}-"
+    return execution.startswith(prefix) and _TIMER.fullmatch(execution, len(prefix)) is not None
 
 
 def attribute(field: str) -> str:
@@ -252,3 +331,71 @@ def open_partition(pool: str, run_id: str, *, parked: bool = False) -> str:
 def open_partitions(pool: str, *, parked: bool = False) -> list[str]:
     """All of a pool's partitions of the open index."""
     return [f"{pool}#{'parked#' if parked else ''}{shard}" for shard in range(OPEN_SHARDS)]
+
+
+_RUN_KEY = re.compile(f"({POOL})#({RUN_ID})")
+_FILE = re.compile("[0-9A-Za-z_-]{1,128}")
+_TIMER = re.compile(r"[0-9]{1,15}-[0-9]{1,4}")
+_PARTITIONS = frozenset(
+    partition.partition("#")[2]
+    for parked in (False, True)
+    for partition in open_partitions("", parked=parked)
+)
+
+_MANY = 100_000
+"""A bound for what is only counted, and doubled: above every number that is ever reached."""
+
+_TIME = integer(0, YEAR_10000_MS - 1)
+_COUNT = integer(0, _MANY)
+_RANDOM = text(128, least=1)
+_NAME = text(MAX_NAME)
+_ERROR = text(MAX_ERROR)
+_JSON = text(400_000)
+_OBJECT = text(1024, least=1)
+_BYTES = integer(0, 10**9)
+
+_RULES: dict[str, Rule] = {
+    "kind": word(get_args(Kind)),
+    "action": _NAME,
+    "args": _JSON,
+    "args_at": _OBJECT,
+    "args_bytes": _BYTES,
+    "enqueued_at": _TIME,
+    "due": _TIME,
+    "retries": integer(0, MAX_RETRIES),
+    "initial_backoff_ms": number(25, 2 * MAX_BACKOFF_MS),
+    "base": number(1, MAX_BACKOFF_MS),
+    "max_retries": integer(0, MAX_RETRIES),
+    "on_complete": _NAME,
+    "context": _JSON,
+    "context_at": _OBJECT,
+    "context_bytes": _BYTES,
+    "annotation": text(MAX_ANNOTATION),
+    "fairness_key": pattern(KEY, "1 to 128 ASCII letters, digits or punctuation marks"),
+    "trace": pattern("[!-~]{1,256}", "a trace header"),
+    "request": _RANDOM,
+    "creation": _RANDOM,
+    "open": text(64, least=1),
+    "large": word(["yes"]),
+    "execution": text(80, least=1),
+    "claim": _RANDOM,
+    "lease": _TIME,
+    "cancel_requested": flag(),
+    "result": word(get_args(Result)),
+    "return_value": _JSON,
+    "return_value_at": _OBJECT,
+    "return_value_bytes": _BYTES,
+    "error": _ERROR,
+    "finished_at": _TIME,
+    "completion": word(get_args(Completion)),
+    "completion_claim": _RANDOM,
+    "completion_lease": _TIME,
+    "completion_tries": _COUNT,
+    "completion_error": _ERROR,
+    "started_at": _TIME,
+    "attempts": attempts(20_000),
+    "hints": _COUNT,
+    "hinted_at": _TIME,
+    "expires_at": _TIME,
+}
+_BY_ATTRIBUTE = {attribute(field): (field, rule) for field, rule in _RULES.items()}

@@ -280,7 +280,8 @@ class WorkpoolLocal:
         return self._original_error_text(error)
 
     def _schedule_attempt(self, body: str) -> None:
-        self._schedule(partial(self._attempt, message.parse(body)))
+        pool = message.key_of(body).partition("#")[0]
+        self._schedule(partial(self._attempt, message.parse(body, pool=pool)))
 
     def _attempt(self, received: message.Message) -> None:
         pool = pools.pool(received.run.partition("#")[0])

@@ -5,10 +5,10 @@ returns. So `attempt` must not return while the action still runs: the next mess
 second action in the same slot.
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 from random import SystemRandom
+from typing import Any
 from uuid import uuid4
 
 from workpool.aws import clients, lambda_actions, logs, payloads, pools, retrier, store
@@ -88,16 +88,16 @@ def _seconds_until_next_look(run: Run | None, now_ms: int) -> float:
     return max(1, (until - now_ms) / 1000)
 
 
-def _read_args(run: Run) -> str | PayloadLost:
-    """Read the arguments as JSON. Raises PayloadUnavailable if they may be readable later."""
+def _read_args(run: Run) -> Any | PayloadLost:
+    """Read the arguments. Raises PayloadUnavailable if they may be readable later."""
     try:
-        return payloads.read(run.args) or "{}"
+        return payloads.read_json(run.args)
     except PayloadLost as lost:
         return lost
 
 
 def _perform(
-    run: Run, args: str | PayloadLost, message: Message, remaining_ms: Callable[[], int]
+    run: Run, args: Any | PayloadLost, message: Message, remaining_ms: Callable[[], int]
 ) -> None:
     """Call the action of a claimed run under the watchdog, and write how the attempt ended."""
     if run.retries == 0:
@@ -129,16 +129,16 @@ def _perform(
     _settle(run, outcome, message)
 
 
-def _call_action(run: Run, args: str, remaining_ms: Callable[[], int]) -> Outcome:
+def _call_action(run: Run, args: Any, remaining_ms: Callable[[], int]) -> Outcome:
     """Call the action. Raises nothing: whatever the action raises becomes a Failure."""
     context = ActionContext(**user_code.context_fields(run), remaining_ms=remaining_ms)
     try:
-        value = user_code.call(run.action, "action", context, json.loads(args))
+        value = user_code.call(run.action, "action", context, args)
     except BaseException as error:  # SystemExit, too: an action must not end the consumer.
         # A group counts as `except*` sees it: as the errors that it holds.
         final = any(isinstance(it, NonRetryableError) for it in inner_errors(error))
         if not final:
-            user_code.log_raised(context.logger, "the action raised")
+            user_code.log_raised(context.logger, "the action raised", error)
         return Failure(user_code.error_text(error), retryable=not final)
     return result.outcome_of(value)
 

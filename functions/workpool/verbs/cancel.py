@@ -81,20 +81,20 @@ def carry_out_cancel_all(pool: pools.Pool, *, in_time: Callable[[], bool]) -> in
 
     Each walk starts at the oldest run: runs that an earlier walk canceled have left the index, or
     are skipped. The request is forgotten only after a complete walk that started INDEX_DELAY_MS or
-    more after the time that cancelAll named.
+    more after the time that cancelAll named, and in which no cancel failed.
     """
     before = overrides.read(pool.name).cancel_before
     if before is None:
         return None
     is_last_walk = clock.now_ms() >= before + INDEX_DELAY_MS
-    count, after = 0, (0, "")
+    count, failed, after = 0, 0, (0, "")
     while in_time():
         page = open_runs.list_open_keys(pool.name, after=after, limit=CANCEL_PAGE)
         run_ids = [run_id for enqueued_at, run_id in page if enqueued_at < before]
-        _cancel_each(pool.name, run_ids)
+        failed += _cancel_each(pool.name, run_ids)
         count += len(run_ids)
         if len(run_ids) < CANCEL_PAGE:
-            if is_last_walk:
+            if is_last_walk and not failed:
                 overrides.forget_cancel_all(pool.name, before)
             break
         after = page[-1]
@@ -102,13 +102,20 @@ def carry_out_cancel_all(pool: pools.Pool, *, in_time: Callable[[], bool]) -> in
     return count
 
 
-def _cancel_each(pool: str, run_ids: Sequence[str]) -> None:
+def _cancel_each(pool: str, run_ids: Sequence[str]) -> int:
+    """Cancel these runs, whatever the trouble with one of them is. Returns how many the next walk
+    must try again."""
     with ThreadPoolExecutor(PARALLEL) as threads:
-        list(threads.map(lambda run_id: _cancel_if_readable(pool, run_id), run_ids))
+        return list(threads.map(lambda run_id: _is_canceled(pool, run_id), run_ids)).count(False)
 
 
-def _cancel_if_readable(pool: str, run_id: str) -> None:
+def _is_canceled(pool: str, run_id: str) -> bool:
+    """Whether the walk is done with the run."""
     try:
         _cancel_run(pool, run_id)
-    except UnknownShape as error:  # Leave the run to a version that can read it; cancel the others.
-        logs.log("item-unreadable", error=str(error))
+    except UnknownShape:  # No walk can cancel it. The sweep sets it aside.
+        return True
+    except Exception as error:
+        logs.log_error("cancel-failed", error, pool=pool, runId=run_id)
+        return False
+    return True

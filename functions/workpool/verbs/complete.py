@@ -7,7 +7,6 @@ for a person. Only the handler's own fault counts: if AWS does not take the mark
 counted. The run's result never changes. Called by the completion function.
 """
 
-import json
 from collections.abc import Callable
 from random import SystemRandom
 from typing import Any
@@ -38,8 +37,8 @@ UNMARKED_SECONDS = 30
 
 PROCESS_DIED = "the handler's process died each time"
 
-HandlerInput = tuple[str | None, str | None]
-"""The run's context and its return value, each as JSON or None."""
+HandlerInput = tuple[Any, Any]
+"""The run's context and its return value."""
 
 
 def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
@@ -91,7 +90,7 @@ def _has_time(run: Run, remaining_ms: Callable[[], int]) -> bool:
 def _read_payloads(run: Run) -> HandlerInput | PayloadLost:
     """Read what the handler gets. Raises PayloadUnavailable if it may be readable later."""
     try:
-        return payloads.read(run.context), payloads.read(run.return_value)
+        return payloads.read_json(run.context), payloads.read_json(run.return_value)
     except PayloadLost as lost:
         return lost
 
@@ -142,7 +141,7 @@ def _call_handler(
 ) -> list[dict[str, Any]]:
     """Call the handler. Returns its writes; raises whatever the handler raises, and TypeError for
     what is not a list of writes."""
-    context, return_value = (None if text is None else json.loads(text) for text in handler_input)
+    context, return_value = handler_input
     result = run.reported_result()
     if run.result == "success":
         result["returnValue"] = return_value
@@ -158,7 +157,7 @@ def _call_handler(
 
 
 def _handler_failed(run: Run, ctx: CompletionContext, error: BaseException) -> float | None:
-    user_code.log_raised(ctx.logger, "the completion handler failed")
+    user_code.log_raised(ctx.logger, "the completion handler failed", error)
     return _retry_or_park(run, printable(user_code.error_text(error)))
 
 

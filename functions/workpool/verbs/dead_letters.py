@@ -14,7 +14,7 @@ from workpool.verbs.look import look
 def handle_work_letter(pool: str, body: str) -> bool:
     """Handle a letter of a pool's work queue. Returns True if the letter can be deleted, and False
     if it must stay for now, because a worker still works on the run. Raises UnknownShape."""
-    message = parse(body)
+    message = parse(body, pool=pool)
     run = store.read(message.run)
     verdict = judge(run, message, clock.now_ms())
     if verdict is Verdict.BACK:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from workpool.aws import logs, open_runs, payloads
 from workpool.core import clock
-from workpool.core.run import Run, run_key
+from workpool.errors import UnknownShape
 
 DAY_MS = 24 * 3600 * 1000
 """Younger objects are left alone. A run names an object within minutes or never, since no function
@@ -71,10 +71,9 @@ def _find_orphans(names: Iterable[str]) -> Iterable[str]:
     for start in range(0, len(all_keys), BATCH):
         keys = all_keys[start : start + BATCH]
         found = open_runs.read_runs_and_errors(keys)
-        runs = {run_key(run.pool, run.run_id): run for run in found if isinstance(run, Run)}
-        if len(runs) < len(found):
-            # We cannot tell which key an unreadable item has: leave all keys without a run alone.
-            keys = [key for key in keys if key in runs]
         for key in keys:
-            named = runs[key].objects if key in runs else []
+            run = found.get(key)
+            if isinstance(run, UnknownShape):  # We cannot tell which objects it names.
+                continue
+            named = [] if run is None else run.objects
             yield from (name for name in names_by_key[key] if name not in named)

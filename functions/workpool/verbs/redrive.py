@@ -8,7 +8,7 @@ from workpool.aws import bus, logs, open_runs, pools, store
 from workpool.aws.clients import library_errors
 from workpool.core.request import is_run_id
 from workpool.core.run import Run, run_key
-from workpool.errors import InvalidRequest
+from workpool.errors import InvalidRequest, UnknownShape
 
 PARALLEL = 8
 """How many runs are written in parallel."""
@@ -53,7 +53,7 @@ def _redrive_each(runs: Sequence[Run]) -> list[Run]:
     def redrive_one(run: Run) -> Run | None:
         try:
             return store.redrive_completion(run)
-        except store.Refused:
+        except (store.Refused, UnknownShape):
             return None
 
     with ThreadPoolExecutor(PARALLEL) as threads:

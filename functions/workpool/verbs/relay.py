@@ -16,7 +16,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-from workpool.aws import bus, clients, logs, payloads, queues, retrier
+from workpool.aws import bus, logs, payloads, queues, retrier
 from workpool.core import clock
 from workpool.core.changes import Change
 from workpool.core.hints import Hints
@@ -32,18 +32,23 @@ Lane = Sequence[tuple[Callable[[list[Any]], list[Any]], list[Any]]]
 """Calls that are made in turn: each takes a list, and returns those that AWS refused."""
 
 
-def relay(changes: Iterable[Change], *, unreadable: Sequence[str] = ()) -> None:
-    """Send every hint that the changes call for. The keys of unreadable runs go to the retry queue.
+def relay(changes: Iterable[Change], *, look_again: Sequence[str] = ()) -> None:
+    """Send every hint that the changes call for. The keys `look_again` go to the retry queue.
 
     Raises only if neither a hint nor its run's key could be sent. Then Lambda repeats the batch, or
     its halves; repeated hints are harmless.
     """
     until_ms = clock.now_ms() + SEND_MS
     hints = Hints()
+    unsent: list[Run] = []
     for change in changes:
-        hints.add_change(change)
-    unsent = send(hints)
-    _hand_over([*unreadable, *(run.key for run in unsent)])
+        try:
+            hints.add_change(change)
+        except Exception as error:  # Trouble with one change must not delay the hints of others.
+            logs.log_error("change-not-relayed", error, key=change.run.key)
+            unsent.append(change.run)
+    unsent += send(hints)
+    hand_over([*look_again, *(run.key for run in unsent)])
     # The rest only saves money. An execution that goes on finds that its run has ended, and the
     # sweeper finds objects that no run names. So it comes last, and only if there is time.
     optional = [*_lanes(_stop, hints.stop), [(_delete, hints.delete)]]
@@ -70,7 +75,7 @@ def send(hints: Hints) -> list[Run]:
     return _work(lanes, until_ms=clock.now_ms() + SEND_MS)
 
 
-def _hand_over(keys: Sequence[str]) -> None:
+def hand_over(keys: Sequence[str]) -> None:
     """Ask for another look at these runs. All requests are made in parallel, so that this takes no
     longer than one."""
     lanes = [[request] for request in _tens(_relay_later, keys)]
@@ -113,8 +118,8 @@ def _each(act: Callable[[Run], None], runs: list[Run]) -> list[Run]:
     for run in runs:
         try:
             act(run)
-        except clients.AWSError as error:
-            logs.log("relay-refused", run, error=str(error))
+        except Exception as error:
+            logs.log_error("relay-refused", error, key=run.key)
             refused.append(run)
     return refused
 

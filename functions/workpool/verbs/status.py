@@ -10,9 +10,17 @@ from typing import Any
 
 from workpool.aws import logs, open_runs, payloads, pools, store
 from workpool.aws.clients import library_errors
+from workpool.core import clock
 from workpool.core.request import is_run_id
 from workpool.core.run import Payload, Run, run_key
-from workpool.errors import Internal, InvalidRequest, PayloadLost, PayloadUnavailable
+from workpool.errors import (
+    Internal,
+    InvalidRequest,
+    PayloadLost,
+    PayloadUnavailable,
+    UnknownShape,
+    as_unknown_shape,
+)
 
 MAX_IDS = 100
 INCLUDES = ("args", "context", "attempts")
@@ -49,8 +57,12 @@ def status_many(pool: str, run_ids: Any) -> list[dict[str, Any]]:
         if not isinstance(run_id, str):
             raise InvalidRequest(f"runIds must hold strings, got {json.dumps(run_id)[:60]}")
     keys = {run_key(pool, run_id) for run_id in run_ids if is_run_id(run_id)}
-    by_id = {run.run_id: run for run in open_runs.read_runs(sorted(keys))}
-    return describe_many([(run_id, by_id.get(run_id)) for run_id in run_ids])
+    now = clock.now_ms()
+    found = open_runs.read_runs_and_errors(sorted(keys)) if keys else {}
+    readable = {
+        key: run for key, run in found.items() if not (isinstance(run, Run) and run.expired(now))
+    }
+    return describe_many([(run_id, readable.get(run_key(pool, run_id))) for run_id in run_ids])
 
 
 def find(pool: str, run_id: str) -> Run | None:
@@ -59,20 +71,34 @@ def find(pool: str, run_id: str) -> Run | None:
     return store.read(run_key(pool, run_id)) if is_run_id(run_id) else None
 
 
-def describe_many(runs: Sequence[tuple[str, Run | None]]) -> list[dict[str, Any]]:
-    """The statuses of runs by their ids, together no larger than one answer may be."""
+def describe_many(
+    runs: Sequence[tuple[str, Run | UnknownShape | None]],
+) -> list[dict[str, Any]]:
+    """The statuses of runs by their ids, together no larger than one answer may be. The status of
+    a run that cannot be read has kind `unknown` and an `error`."""
     if not any(_has_value_object(run) for _, run in runs):
-        return [describe(run, run_id) for run_id, run in runs]
+        return [_describe_or_error(run, run_id) for run_id, run in runs]
     with ThreadPoolExecutor(PARALLEL) as threads:
-        shapes = list(threads.map(lambda pair: describe(pair[1], pair[0]), runs))
+        shapes = list(threads.map(lambda pair: _describe_or_error(pair[1], pair[0]), runs))
     total = 0
     for shape, (_, run) in zip(shapes, runs, strict=True):
         size = _answer_bytes(shape)
-        if run is not None and _has_value_object(run) and total + size > MAX_ANSWER_BYTES:
+        if isinstance(run, Run) and _has_value_object(run) and total + size > MAX_ANSWER_BYTES:
             shape["result"] = _result_by_url(run)
             size = _answer_bytes(shape)
         total += size
     return shapes
+
+
+def _describe_or_error(run: Run | UnknownShape | None, run_id: str) -> dict[str, Any]:
+    """The status of one run among many: whatever its trouble is, the others are shown."""
+    try:
+        if isinstance(run, UnknownShape):
+            raise run
+        return describe(run, run_id)
+    except Exception as error:
+        unreadable = Internal(f"run {run_id} cannot be read: {as_unknown_shape(error)}")
+        return {"runId": run_id, "kind": "unknown"} | unreadable.as_json()
 
 
 def _answer_bytes(shape: dict[str, Any]) -> int:
@@ -111,7 +137,7 @@ def describe(run: Run | None, run_id: str, *, include: Iterable[str] = ()) -> di
 def _read_included(run: Run, include: Iterable[str]) -> dict[str, Any]:
     by_name = {"args": run.args, "context": run.context, "attempts": Payload(run.attempts or "[]")}
     try:
-        return {name: json.loads(payloads.read(by_name[name]) or "null") for name in include}
+        return {name: payloads.read_json(by_name[name]) for name in include}
     except (PayloadLost, PayloadUnavailable) as error:
         raise Internal(f"run {run.run_id}: {error}") from error
 
@@ -125,16 +151,18 @@ def _describe_result(run: Run) -> dict[str, Any]:
     if value is not None and (value.size or 0) > MAX_SHOWN_BYTES:
         return _result_by_url(run)
     try:
-        return outcome | {"returnValue": json.loads(payloads.read(value) or "null")}
+        return outcome | {"returnValue": payloads.read_json(value)}
     except (PayloadLost, PayloadUnavailable) as error:
+        if not _has_value_object(run):
+            raise UnknownShape("an item whose returnValue is not JSON") from error
         # One unreadable value must not prevent the answer with the other statuses.
         logs.log("return-value-unread", run, error=str(error))
         return _result_by_url(run)
 
 
-def _has_value_object(run: Run | None) -> bool:
+def _has_value_object(run: Run | UnknownShape | None) -> bool:
     """Whether an object holds the run's return value."""
-    return run is not None and run.return_value is not None and run.return_value.at is not None
+    return isinstance(run, Run) and run.return_value is not None and run.return_value.at is not None
 
 
 def _result_by_url(run: Run) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workpool.aws import clients, logs, open_runs, store
+from workpool.aws import logs, open_runs, store, unreadable
 from workpool.core import clock
 from workpool.core.hints import Hints
 from workpool.core.run import Item, Run
@@ -97,8 +97,8 @@ def _note_if_overdue(run: Run, overdue_ms: int) -> bool:
         store.note_hint(run, now_ms=now, hints=run.hints + 1 if again else 1)
     except store.Refused:  # The run has changed, or another sweep has noted it.
         return False
-    except clients.AWSError as error:  # Trouble with one run must not delay the hints of others.
-        logs.log("hint-not-noted", run, error=str(error))
+    except Exception as error:  # Trouble with one run must not delay the hints of others.
+        logs.log_error("hint-not-noted", error, key=run.key)
         return False
     return True
 
@@ -107,9 +107,9 @@ def _read_page(cursor: Item | None) -> tuple[list[Run], Item | None]:
     """The next page of open runs, and the cursor behind it."""
     keys, cursor = open_runs.scan_open_keys(cursor, limit=PAGE)
     runs: list[Run] = []
-    for found in open_runs.read_runs_and_errors(keys):
+    for key, found in open_runs.read_runs_and_errors(keys).items():
         if isinstance(found, UnknownShape):
-            logs.log("item-unreadable", error=str(found))
+            unreadable.set_aside(key, str(found))
         else:
             runs.append(found)
     return runs, cursor

@@ -98,10 +98,11 @@ def error_text(error: BaseException) -> str:
     return raised.error_text(error)
 
 
-def log_raised(logger: Any, event: str) -> None:
-    """Log the error that is being handled, with its traceback. Raises nothing, even if the error
-    does while it is formatted."""
+def log_raised(logger: Any, event: str, error: BaseException) -> None:
+    """Log an error's class. Its traceback may hold values: it is logged at DEBUG only. Raises
+    nothing, even if the error does while it is formatted."""
     try:
-        logger.warning(event, exc_info=True)
+        logger.warning(event, extra={"errorType": type(error).__name__})
+        logger.debug(event, exc_info=error)
     except BaseException:
         logs.log("error-not-logged")
