@@ -56,7 +56,7 @@ def leave_seed() -> None:
 
 
 def leave_alarm() -> None:
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.alarm(30)
 
 
