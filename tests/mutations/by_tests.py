@@ -27,7 +27,13 @@ TESTED_THERE = (
 )
 """Modules that USER_CODE tests."""
 
-COPIED = (*ALL, "tests/faults/conftest.py", "tests/faults/cloud.py", USER_CODE, "infra")
+SETTINGS = "tests/faults/test_faults_settings.py"
+"""Two who change the settings of a pool at once."""
+
+SET_THERE = ("control", "deployment", "overrides")
+"""Modules that SETTINGS tests."""
+
+COPIED = (*ALL, "tests/faults/conftest.py", "tests/faults/cloud.py", USER_CODE, SETTINGS, "infra")
 
 ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_docs.py", "test_mutations.py")
 """Tests that read the docs or the catalogue, of which the copy has none."""
@@ -82,6 +88,7 @@ def own_tests(file: str) -> list[str]:
     module = Path(file).stem
     paths = [f"{part}/test_{ELSEWHERE.get(module, module)}.py" for part in ALL]
     paths += [USER_CODE] if module in TESTED_THERE else []
+    paths += [SETTINGS] if module in SET_THERE else []
     return [it for it in paths if (ROOT / it).is_file()]
 
 

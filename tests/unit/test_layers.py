@@ -171,6 +171,9 @@ LOADED = {
         core.changes core.hints core.message verbs.dead_letters verbs.look verbs.relay""",
     "counters": """
         aws.clients aws.counters aws.environment aws.logs aws.pools core.changes""",
+    "deployment": """
+        aws.clients aws.concurrency aws.environment aws.logs aws.open_runs aws.overrides aws.pools
+        aws.queues core.message verbs.control verbs.deployment""",
     "relay": """
         aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier
         core.changes core.hints core.message verbs.relay""",
