@@ -19,6 +19,9 @@ MAX_POOLS = 16
 #: The concurrency that Lambda keeps unreserved in every account and region.
 UNRESERVED_CONCURRENCY = 100
 
+#: What the other functions need at once: submit, api, relay, and one for all that run seldom.
+OTHER_CONCURRENCY = 4
+
 #: A function's environment holds 4 KB, names and values together. The rest is for our own.
 ENVIRONMENT_BYTES = 3000
 
@@ -226,18 +229,37 @@ def _environment(fields: Fields) -> dict[str, str]:
 def _concurrency_mistakes(config: WorkpoolConfig) -> list[str]:
     if not config.reserved_concurrency:
         return [
-            f"pools.{pool.name}.maxParallelism must be >= 2 while reservedConcurrency is false, "
-            "got 1: then the limit of the queue's mapping is the only bound, and its minimum is 2"
-            for pool in config.pools
-            if pool.max_parallelism == 1
+            *(
+                f"pools.{pool.name}.maxParallelism must be >= 2 while reservedConcurrency is "
+                "false, got 1: then the limit of the queue's mapping is the only bound, and its "
+                "minimum is 2"
+                for pool in config.pools
+                if pool.max_parallelism == 1
+            ),
+            *_sum_mistakes(config),
         ]
     reserved = sum(pool.max_parallelism for pool in config.pools)
     available = config.account_concurrency - UNRESERVED_CONCURRENCY
     if reserved <= available:
-        return []
+        return _sum_mistakes(config)
     return [
         f"pools: the sum of maxParallelism must be <= {available} (accountConcurrency "
         f"{config.account_concurrency} minus the {UNRESERVED_CONCURRENCY} that Lambda keeps "
         f"unreserved), got {reserved}: lower it; or raise the account's quota for concurrent "
         "executions and then accountConcurrency; or set reservedConcurrency to false"
+    ]
+
+
+def _sum_mistakes(config: WorkpoolConfig) -> list[str]:
+    """Pools and completions must leave room for the functions that start, count and show runs."""
+    pools = sum(pool.max_parallelism for pool in config.pools)
+    completions = config.completions.max_concurrency
+    needed = pools + completions + OTHER_CONCURRENCY
+    if needed <= config.account_concurrency:
+        return []
+    return [
+        f"pools: the sum of maxParallelism ({pools}), completions.maxConcurrency ({completions}) "
+        f"and {OTHER_CONCURRENCY} for the workpool's other functions must be <= "
+        f"accountConcurrency {config.account_concurrency}, got {needed}: lower them; or raise the "
+        "account's quota for concurrent executions and then accountConcurrency"
     ]

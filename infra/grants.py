@@ -15,6 +15,7 @@ from infra.api import Api
 from infra.completion import Completion
 from infra.counters import Counters
 from infra.dead_letters import DeadLetters
+from infra.deployment import Deployment
 from infra.names import Names, executions_arn, mappings_arn
 from infra.pool import Pool
 from infra.relay import Relay
@@ -32,6 +33,7 @@ READ_OBJECT = ["s3:GetObject"]
 READ_STATS = ["dynamodb:GetItem", "dynamodb:Query"]
 #: It also deletes the rows of old shards.
 COUNT = ["dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:DeleteItem"]
+WRITE_SETTINGS = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
 ANSWER_TOKEN = ["states:SendTaskFailure", "states:SendTaskSuccess"]
 #: A deployer's own tables, in actions and in the transactions of completion handlers.
 USE_TABLE = [
@@ -79,6 +81,7 @@ def grant_parts(
     dead_letters: DeadLetters,
     sweeper: Sweeper,
     stats: Stats,
+    deployment: Deployment,
 ) -> None:
     # Runs: who may write them, and who may only read them.
     runs = storage.runs.table_arn
@@ -114,6 +117,8 @@ def grant_parts(
     consumers = [pool.consumer.function_arn for pool in pools]
     for operating in operators:
         _allow(operating, ["dynamodb:UpdateItem"], statistics)
+    _allow(deployment.function, WRITE_SETTINGS, statistics)
+    for operating in (*operators, deployment.function):
         _allow(
             operating,
             ["lambda:PutFunctionConcurrency", "lambda:GetFunctionConcurrency"],
@@ -128,6 +133,10 @@ def grant_parts(
                 conditions={"ArnEquals": {"lambda:FunctionArn": consumers}},
             )
         )
+    # A deploy removes the bound if the configuration says so, and looks whether a pool that it
+    # removes has open runs.
+    _allow(deployment.function, ["lambda:DeleteFunctionConcurrency"], *consumers)
+    _allow(deployment.function, ["dynamodb:Query"], f"{runs}/index/{OPEN_INDEX}")
     _allow(api.function, ["lambda:InvokeFunction"], sweeper.function.function_arn)
     _allow(api.function, ["events:PutEvents"], completion.bus.event_bus_arn)
     _allow(

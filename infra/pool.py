@@ -1,6 +1,7 @@
 """One pool: its work queue, the consumer that runs its actions, its Retrier, its dead letters.
 
-maxParallelism is enforced here and nowhere else. `infra/workpool.py` builds one per pool.
+Its consumer is created closed: `infra/deployment.py` opens it. `infra/workpool.py` builds one pool
+per pool of the configuration.
 """
 
 from aws_cdk import aws_kms as kms
@@ -13,6 +14,9 @@ from infra.lambdas import Lambdas
 from infra.names import Names
 from infra.queue import POOL_RECEIVES, queue
 from infra.retrier import Retrier
+
+#: The least that Lambda takes as the limit of a queue's mapping.
+MIN_MAPPING_CONCURRENCY = 2
 
 #: What the consumer needs beside the action's time: to claim the run and to write its outcome.
 CONSUMER_MARGIN_SECONDS = 10
@@ -68,7 +72,9 @@ class Pool(Construct):
             description=f"Runs the actions of pool {config.name}",
             timeout_seconds=timeout_seconds,
             memory_mb=config.memory_mb,
-            reserved_concurrency=config.max_parallelism if reserved else None,
+            # Closed: the deployment function opens it with the limit in force. CloudFormation sets
+            # a value only when it changes in the template, so it never touches that limit.
+            reserved_concurrency=0 if reserved else None,
             environment={**config.environment, "IDEMPOTENT_WORKPOOL_LOG_LEVEL": config.log_level},
             policies=config.policies,
             user_code=True,
@@ -78,9 +84,9 @@ class Pool(Construct):
                 self.work,
                 batch_size=1,
                 report_batch_item_failures=True,
-                # Pull only what may run now. Lambda's minimum is 2: in a pool of one, the second
-                # message that is pulled is throttled and comes back.
-                max_concurrency=max(2, config.max_parallelism),
+                # Closed as well, with the least that Lambda allows.
+                enabled=False,
+                max_concurrency=MIN_MAPPING_CONCURRENCY,
             )
         )
         self.retrier = Retrier(

@@ -1,6 +1,7 @@
 """What a workpool stores: the table of runs, the table of statistics, the bucket of large payloads.
 
-They outlive the stack (RETAIN), and the tables can be restored to any second of the last 35 days.
+They outlive the stack, but not a first deploy that fails. The tables can be restored to any second
+of the last 35 days.
 `infra/grants.py` says who may use them.
 """
 
@@ -31,7 +32,7 @@ class Storage(Construct):
             point_in_time_recovery_specification=_POINT_IN_TIME,
             encryption=encryption,
             encryption_key=encryption_key,
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         # Sparse: a run leaves it when its completion is done. Sharded, because one hot index key
         # would throttle the table. Keys only, because whoever walks it reads the item anyway.
@@ -53,7 +54,7 @@ class Storage(Construct):
             point_in_time_recovery_specification=_POINT_IN_TIME,
             encryption=encryption,
             encryption_key=encryption_key,
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
 
         # Written by whoever submits, and by consumers; emptied by the relay and the sweeper. No
@@ -74,7 +75,7 @@ class Storage(Construct):
             lifecycle_rules=[
                 s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1))
             ],
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
 
 

@@ -21,6 +21,7 @@ from infra.config import WorkpoolConfig
 from infra.counters import Counters
 from infra.dashboard import Dashboard
 from infra.dead_letters import DeadLetters
+from infra.deployment import Deployment
 from infra.grants import grant_key, grant_parts, grant_vpc
 from infra.lambdas import Lambdas
 from infra.names import ANY_POOL, Names, queue_url, retrier_arn
@@ -163,6 +164,14 @@ class Workpool(Construct):
         )
         sweeper = Sweeper(self, "Sweeper", names=names, lambdas=lambdas)
         stats = Stats(self, "Stats", names=names, lambdas=lambdas)
+        deployment = Deployment(
+            self,
+            "Deployment",
+            names=names,
+            lambdas=lambdas,
+            pools=config.pools,
+            reserved=config.reserved_concurrency,
+        )
         alarms = Alarms(
             self,
             "Alarms",
@@ -211,6 +220,7 @@ class Workpool(Construct):
             dead_letters=dead_letters,
             sweeper=sweeper,
             stats=stats,
+            deployment=deployment,
         )
         if vpc is not None:
             grant_vpc(names, lambdas.functions)
@@ -232,6 +242,9 @@ class Workpool(Construct):
                 }
             ),
         )
+
+        # It refuses to let a stack with open runs be deleted, before any part is deleted.
+        deployment.come_after(*(it for it in self.node.children if it is not deployment))
 
         #: The function that other services invoke to submit runs.
         self.submit_function = submit.function

@@ -20,7 +20,6 @@ from botocore.exceptions import ClientError
 from local.emulator import ACCOUNT, REGION, Emulator, inherited_environment
 from local.errors import LocalError
 from local.failure import deploy_failure
-from local.gaps import apply_reserved_concurrency, reserved_concurrency
 from local.node import CHECKOUT, cdk_command
 from local.packages import install
 
@@ -82,11 +81,9 @@ def deploy(
         arguments += ["--context", f"{name}={text}"]
     outputs.unlink(missing_ok=True)
     log = emulator.directory / "deploy.log"
-    before = reserved_concurrency(emulator)
     packages = install(project, to=emulator.directory / "packages", target="emulator")
     _cdk(arguments, emulator=emulator, project=project, log=log, packages=packages)
     [(stack, values)] = json.loads(outputs.read_text()).items()
-    apply_reserved_concurrency(emulator, stack=stack, before=before.get(stack, {}))
     return Deployment(emulator=emulator, stack=stack, outputs=values)
 
 

@@ -6,9 +6,19 @@ from typing import Any
 import pytest
 
 from tests.faults.cloud import Cloud
+from tests.support.cloudformation import cloudformation
 from tests.support.world import aws, lambda_context, logged, message, no_jitter, world
 
-__all__ = ["aws", "cloud", "lambda_context", "logged", "message", "no_jitter", "world"]
+__all__ = [
+    "aws",
+    "cloud",
+    "cloudformation",
+    "lambda_context",
+    "logged",
+    "message",
+    "no_jitter",
+    "world",
+]
 
 
 @pytest.fixture

@@ -149,31 +149,35 @@ def test_given_up_messages_are_counted(world) -> None:
     assert [it["deadLetters"] for it in control.list_pools()["pools"]] == [3, 1]
 
 
+def test_a_row_remembers_a_bounded_number_of_writes(world) -> None:
+    for _ in range(overrides.REMEMBERED + 3):
+        overrides.update("default", paused=True)
+    assert len(overrides.read("default").writes) == overrides.REMEMBERED
+
+
 # What a deploy wins
 
 
 @pytest.mark.promise(
     "HTTP API", "A limit that is changed at run time holds until its value in `cdk.json` changes"
 )
-def test_a_changed_value_of_cdk_json_wins_and_an_unchanged_one_leaves(world) -> None:
+def test_a_changed_value_of_cdk_json_wins_and_an_unchanged_one_leaves(
+    world, cloudformation
+) -> None:
+    cloudformation.deploy({"default": 10})
     control.change("default", {"maxParallelism": 20})
-    world.redeploy(retentionSeconds=60)
+    cloudformation.deploy({"default": 10})
     assert control.list_pools()["pools"][0]["maxParallelism"] == 20
-    world.redeploy(maxParallelism=15)
+    cloudformation.deploy({"default": 15})
     assert control.list_pools()["pools"][0]["maxParallelism"] == 15
+    assert world.lambdas.limits() == (15, "Enabled", 15)
 
 
-@pytest.mark.promise(
-    "Operate a pool", "The sweeper sets a pause again after a deploy has undone it"
-)
-def test_a_pause_outlives_a_deploy(world, sweep) -> None:
+def test_a_limit_that_somebody_set_in_lambda_itself_is_repaired(world, sweep) -> None:
     control.change("default", {"paused": True})
-    world.redeploy(maxParallelism=15)
     world.lambdas.deploy("Test-default-consumer", 15)
     sweep()
-    assert world.lambdas.limits() == (0, "Disabled", 15)
-    control.change("default", {"paused": False})
-    assert world.lambdas.limits() == (15, "Enabled", 15)
+    assert world.lambdas.limits() == (0, "Disabled", 10)
 
 
 # Repair
@@ -214,7 +218,7 @@ def test_a_pool_that_is_resumed_while_its_pause_is_applied_is_enabled_by_the_swe
 
 
 def test_a_repair_does_not_undo_a_change_that_is_made_meanwhile(world, sweep) -> None:
-    overrides.update("default", max_parallelism=40, overrode=10)
+    overrides.update("default", max_parallelism=40)
     world.meanwhile(
         "put_function_concurrency", lambda: control.change("default", {"maxParallelism": 3})
     )

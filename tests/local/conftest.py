@@ -22,14 +22,9 @@ if settings.get("exits"):
     sys.exit("cdk.json: maxParallelism must be >= 1, got 0")
 out = pathlib.Path(os.environ["CDK_OUTDIR"])
 queue = {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": settings["visibility"]}}
-function = {"Type": "AWS::Lambda::Function", "Properties": {
-    "FunctionName": "bounded", "Runtime": "python3.13", "Handler": "index.handler",
-    "Role": "arn:aws:iam::000000000000:role/any", "Code": {"ZipFile": "handler = print"},
-    "ReservedConcurrentExecutions": settings.get("reserved")}}
 outputs = {"ApiUrl": "http://abc123.execute-api.localhost:1", "RunsTableName": "runs",
            "SubmitFunctionName": "submit", "QueueUrl": {"Ref": "Queue"}}
-resources = {"Queue": queue, **({"Function": function} if "reserved" in settings else {})}
-template = {"Resources": resources,
+template = {"Resources": {"Queue": queue},
             "Outputs": {name: {"Value": value} for name, value in outputs.items()}}
 text = json.dumps(template)
 key = hashlib.sha256(text.encode()).hexdigest() + ".json"

@@ -77,25 +77,6 @@ def test_a_failed_deploy_tells_cloudformations_reason_and_the_next_one_works(emu
     assert deploy(project=project, emulator=emulator).stack == "Tiny"
 
 
-def test_reserved_concurrency_is_the_templates_until_it_is_changed_at_run_time(emulator, project):
-    emulator.start()
-    functions = emulator.client("lambda")
-
-    def now():
-        answer = functions.get_function_concurrency(FunctionName="bounded")
-        return answer["ReservedConcurrentExecutions"]
-
-    (project / "cdk.json").write_text(CDK.replace("30", '30, "reserved": 1'))
-    deploy(project=project, emulator=emulator)
-    assert now() == 1
-    functions.put_function_concurrency(FunctionName="bounded", ReservedConcurrentExecutions=5)
-    deploy(project=project, emulator=emulator)
-    assert now() == 5
-    (project / "cdk.json").write_text(CDK.replace("30", '30, "reserved": 2'))
-    deploy(project=project, emulator=emulator)
-    assert now() == 2
-
-
 @pytest.mark.parametrize(
     ("context", "message"),
     [

@@ -33,7 +33,21 @@ FOREIGN = "tests/faults/test_faults_foreign.py"
 FOREIGN_TESTED = ("cancel", "item", "message", "open_runs", "payloads", "run", "unreadable")
 """Modules that FOREIGN tests."""
 
-COPIED = (*ALL, "tests/faults/conftest.py", "tests/faults/cloud.py", USER_CODE, FOREIGN, "infra")
+SETTINGS = "tests/faults/test_faults_settings.py"
+"""Two who change the settings of a pool at once."""
+
+SETTINGS_TESTED = ("control", "deployment", "overrides")
+"""Modules that SETTINGS tests."""
+
+COPIED = (
+    *ALL,
+    "tests/faults/conftest.py",
+    "tests/faults/cloud.py",
+    USER_CODE,
+    FOREIGN,
+    SETTINGS,
+    "infra",
+)
 
 ABOUT_THE_CHECKOUT = ("test_behaviour.py", "test_docs.py", "test_mutations.py")
 """Tests that read the docs or the catalogue, of which the copy has none."""
@@ -89,6 +103,7 @@ def own_tests(file: str) -> list[str]:
     paths = [f"{part}/test_{ELSEWHERE.get(module, module)}.py" for part in ALL]
     paths += [USER_CODE] if module in TESTED_THERE else []
     paths += [FOREIGN] if module in FOREIGN_TESTED else []
+    paths += [SETTINGS] if module in SETTINGS_TESTED else []
     return [it for it in paths if (ROOT / it).is_file()]
 
 

@@ -332,7 +332,6 @@ MUTATIONS = [Mutation(*it) for it in [
     ("_http.py", "            self._can_read_pools = False\n", "", "client: who may not read the pools asks at each transact_item"),
     ("_http.py", 'if told("WORKPOOL_RUNS_TABLE") and not told("WORKPOOL_API_URL"):', "if False:", "client: transact_item asks SSM for an API that it does not need"),
     ("client.py", "        self._verbs.check_pool(self.pool)\n", "", "client: transact_item takes any pool"),
-    ("aws/overrides.py", "#cancel_before < :cancel_before\"", "attribute_exists(#cancel_before)\"", "overrides: an earlier cancelAll replaces a later one"),
     # payloads, and what they ask of others
     ("aws/payloads.py", "return text is not None and len(text.encode()) > REQUEST_BYTES", "return text is not None and len(text) > REQUEST_BYTES", "payloads: characters instead of bytes"),
     ("aws/payloads.py", "return text is not None and len(text.encode()) > REQUEST_BYTES", "return text is not None and len(text.encode()) >= REQUEST_BYTES", "payloads: an object for what fits"),
@@ -433,5 +432,27 @@ MUTATIONS = [Mutation(*it) for it in [
     ("cli/arguments.py", 'text.split("\\n")', "text.splitlines()", "cli: a line ends at U+2028"),
     ("cli/arguments.py", '"utf-8-sig"', '"utf-8"', "cli: a byte order mark is refused"),
     ("cli/arguments.py", "seen[content] += 1", "seen[content] = 1", "cli: equal requests of a file are one run"),
+    # overrides: a row that two may write
+    ("aws/overrides.py", 'condition = "#revision = :read"', 'condition = "#revision = :read OR attribute_exists(#revision)"', "overrides: over another's write"),
+    ("aws/overrides.py", 'condition = "attribute_not_exists(#revision)"', 'condition = "attribute_not_exists(#revision) OR attribute_exists(#revision)"', "overrides: over another's first write"),
+    ("aws/overrides.py", "            if row.has(write):", "            if False:", "overrides: its own write is not seen"),
+    ("aws/overrides.py", "            if row.has(write):", "            if row.revision == write:", "overrides: its own, though overwritten since"),
+    ("aws/overrides.py", "            if row.has(write):", "            if True:", "overrides: every write is its own"),
+    ("aws/overrides.py", "if row.last_wrote(name) == made.id", "if row.has(made.id)", "overrides: a later write of the field is taken back"),
+    ("aws/overrides.py", '"cancel_before": max(changes["cancel_before"], row.cancel_before)', '"cancel_before": changes["cancel_before"]', "overrides: an earlier cancelAll takes a later one back"),
+    ("aws/overrides.py", "[(write, tuple(values)), *row.writes][:REMEMBERED]", "[(write, tuple(values)), *row.writes]", "overrides: a row that grows"),
+    ("aws/overrides.py", 'values = {"deployed_parallelism": max_parallelism, "max_parallelism": None}', 'values = {"deployed_parallelism": max_parallelism}', "overrides: a deploy clears nothing"),
+    ("aws/overrides.py", "if row.deployed_parallelism != max_parallelism:", "if True:", "overrides: every deploy clears"),
+    ("aws/overrides.py", 'if row.cancel_before == before else {}', 'if row.cancel_before else {}', "overrides: a later cancelAll is forgotten"),
+    # deployment
+    ("verbs/deployment.py", "            concurrency.unreserve(pool)", "            pass", "deployment: a bound stays that is switched off"),
+    ("verbs/deployment.py", "if len(refused) == len(left):", "if refused:", "deployment: limits in the wrong order"),
+    ("verbs/deployment.py", "        or open_runs.list_open_keys(name, parked=True, limit=1)", "", "deployment: a pool with parked runs is removed"),
+    ("verbs/deployment.py", "        if not in_time():", "        if True:", "deployment: a mapping is not waited for"),
+    ("verbs/control.py", "concurrency.enforce(row.newest(pool), limit", "concurrency.enforce(pool, limit", "control: old code reserves what a deploy gave back"),
+    ("verbs/control.py", "        overrides.take_back(pool.name, made)\n", "", "control: a refused limit stays"),
+    ("verbs/control.py", "        _enforce_what_was_restored(pool)\n", "", "control: what was restored is not in force"),
+    ("verbs/control.py", "        if row == before:\n            return", "        return", "control: a change made meanwhile is undone"),
+    ("verbs/control.py", "        overrides.forget_max_parallelism(pool.name)\n", "", "control: a limit that AWS refused is restored"),
 ]]
 # fmt: on

@@ -36,6 +36,11 @@ class Lambda:
             "ScalingConfig": {"MaximumConcurrency": max(2, limit)},
         }
 
+    def create_closed(self, function: str) -> None:
+        """A consumer and its mapping, as the template creates them."""
+        self.deploy(function, 0)
+        self.mappings[f"uuid-of-{function}"]["State"] = "Disabled"
+
     def limits(self, pool: str = "default") -> tuple[int | None, str, int]:
         """Reserved concurrency, the mapping's state and its maximum."""
         function = consumer_of(pool)
@@ -57,6 +62,10 @@ class Lambda:
             raise refusal("InvalidParameterValueException", "PutFunctionConcurrency")
         self.reserved = wanted
         return {"ReservedConcurrentExecutions": ReservedConcurrentExecutions}
+
+    def delete_function_concurrency(self, *, FunctionName: str) -> dict[str, Any]:
+        self.reserved.pop(FunctionName, None)
+        return {}
 
     def get_function_concurrency(self, *, FunctionName: str) -> dict[str, Any]:
         limit = self.reserved.get(FunctionName)

@@ -266,3 +266,36 @@ def test_a_bad_log_level_in_the_environment_warns_and_is_info() -> None:
     level, warning = default_log_level("LOUD")
     assert level == "INFO"
     assert warning is not None and "DEBUG, INFO, WARN, ERROR" in warning and "LOUD" in warning
+
+
+@pytest.mark.promise(
+    "Options",
+    "Pools and completions together leave room in the account for the workpool's other functions",
+)
+@pytest.mark.parametrize("reserved", [True, False])
+def test_pools_and_completions_must_leave_room_for_the_other_functions(reserved: bool) -> None:
+    pools = {"a": {"maxParallelism": 4}, "b": {"maxParallelism": 6}}
+    given = {"reservedConcurrency": reserved, "pools": pools}
+    account, completions = (910, 896) if reserved else (20, 6)
+    fits = given | {
+        "accountConcurrency": account,
+        "completions": {"maxConcurrency": completions},
+    }
+    WorkpoolConfig.from_context(fits)
+    with pytest.raises(ConfigMistakes) as caught:
+        WorkpoolConfig.from_context(fits | {"completions": {"maxConcurrency": completions + 1}})
+    assert caught.value.mistakes == (
+        f"pools: the sum of maxParallelism (10), completions.maxConcurrency ({completions + 1}) "
+        f"and 4 for the workpool's other functions must be <= accountConcurrency {account}, "
+        f"got {account + 1}: lower them; or raise the account's quota for concurrent executions "
+        "and then accountConcurrency",
+    )
+
+
+def test_a_pool_of_ten_does_not_fit_into_a_new_account_of_ten() -> None:
+    new = {"accountConcurrency": 10, "reservedConcurrency": False}
+    with pytest.raises(ConfigMistakes, match="got 24"):
+        WorkpoolConfig.from_context(new | {"pools": {"a": {"maxParallelism": 10}}})
+    WorkpoolConfig.from_context(
+        new | {"pools": {"a": {"maxParallelism": 4}}, "completions": {"maxConcurrency": 2}}
+    )

@@ -27,7 +27,7 @@ def handlers(resources: Any) -> set[str]:
 
 
 def test_every_handler_of_the_template_is_a_callable_in_functions(resources: Any) -> None:
-    assert len(handlers(resources)) == 10
+    assert len(handlers(resources)) == 11
     for handler in handlers(resources):
         module, _, function = handler.rpartition(".")
         loaded = importlib.import_module(module)

@@ -44,6 +44,7 @@ EXCEPTIONS = {
     ("L1", "DeadLetters/Function"): RUNTIME,
     ("L1", "Sweeper/Function"): RUNTIME,
     ("L1", "Stats/Function"): RUNTIME,
+    ("L1", "Deployment/Function"): RUNTIME,
     ("S1", "Storage/Payloads"): READERS,
     (_OBJECTS, "Submit/FunctionRole/DefaultPolicy"): OBJECTS,
     (_OBJECTS, "Api/FunctionRole/DefaultPolicy"): OBJECTS,
@@ -68,6 +69,8 @@ EXCEPTIONS = {
     ("IAM5[Resource::*]", "Sweeper/FunctionRole/DefaultPolicy"): MAPPING,
     (f"IAM5[Resource::{_MAPPINGS}]", "Api/FunctionRole/DefaultPolicy"): MAPPINGS,
     (f"IAM5[Resource::{_MAPPINGS}]", "Sweeper/FunctionRole/DefaultPolicy"): MAPPINGS,
+    ("IAM5[Resource::*]", "Deployment/FunctionRole/DefaultPolicy"): MAPPING,
+    (f"IAM5[Resource::{_MAPPINGS}]", "Deployment/FunctionRole/DefaultPolicy"): MAPPINGS,
 }
 
 

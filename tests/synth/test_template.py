@@ -66,6 +66,7 @@ def test_every_function_runs_the_same_code_on_python_3_13_and_arm64(resources: A
         "Workpool-dead-letters",
         "Workpool-sweeper",
         "Workpool-stats",
+        "Workpool-deployment",
     }
     assert {function["Runtime"] for function in functions} == {"python3.13"}
     assert {tuple(function["Architectures"]) for function in functions} == {("arm64",)}
@@ -116,30 +117,74 @@ def test_every_environment_fits_into_four_kilobytes(largest: Any) -> None:
 # Concurrency
 
 
-def test_a_pool_of_ten_reserves_ten_and_pulls_ten(resources: Any) -> None:
+SETTINGS = "Custom::WorkpoolSettings"
+
+
+def test_a_consumer_is_created_closed_and_no_limit_is_in_its_template(resources: Any) -> None:
     _, consumer = resources.named(FUNCTION, "Workpool-default-consumer")
     (mapping,) = mappings_of(resources, "Workpool-default-consumer")
-    assert consumer["ReservedConcurrentExecutions"] == 10
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 10}
+    assert consumer["ReservedConcurrentExecutions"] == 0
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}
+    assert mapping["Enabled"] is False
     assert mapping["BatchSize"] == 1
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
-def test_a_pool_of_one_reserves_one_and_pulls_the_least_that_lambda_allows(largest: Any) -> None:
+def test_a_changed_limit_changes_the_custom_resource_and_no_consumer(make_resources: Any) -> None:
+    """CloudFormation would set both limits at once, over a pause and over a run-time limit."""
+    ten, four = (make_resources({"pools": {"default": {"maxParallelism": it}}}) for it in (10, 4))
+    for kind in (FUNCTION, MAPPING):
+        for key, of_ten in ten.of(kind).items():
+            of_four = dict(four.of(kind)[key])
+            assert {**of_four, "Code": None} == {**of_ten, "Code": None}
+    said = [json.loads(next(iter(it.of(SETTINGS).values()))["Pools"]) for it in (ten, four)]
+    assert said == [
+        {"default": {"maxParallelism": it, "reservedConcurrency": True}} for it in (10, 4)
+    ]
+
+
+def test_a_new_version_of_the_code_runs_the_custom_resource(resources: Any) -> None:
+    (settings,) = resources.of(SETTINGS).values()
+    _, consumer = resources.named(FUNCTION, "Workpool-default-consumer")
+    assert settings["Code"] == consumer["Code"]["S3Key"]
+
+
+def test_the_longest_name_of_a_consumer_fits(largest: Any) -> None:
     name = "Workpool-of-22-letters-pool-00-with-a-name-of-32-letter-consumer"
     assert len(name) == 64
-    _, consumer = largest.named(FUNCTION, name)
-    (mapping,) = mappings_of(largest, name)
-    assert consumer["ReservedConcurrentExecutions"] == 1
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}
+    largest.named(FUNCTION, name)
 
 
-def test_without_reserved_concurrency_the_mapping_alone_is_the_bound(make_resources: Any) -> None:
+def test_without_reserved_concurrency_the_mapping_alone_is_closed(make_resources: Any) -> None:
     resources = make_resources({"reservedConcurrency": False})
     (mapping,) = mappings_of(resources, "Workpool-default-consumer")
     _, consumer = resources.named(FUNCTION, "Workpool-default-consumer")
     assert "ReservedConcurrentExecutions" not in consumer
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 10}
+    assert mapping["Enabled"] is False
+    (settings,) = resources.of(SETTINGS).values()
+    assert json.loads(settings["Pools"])["default"]["reservedConcurrency"] is False
+
+
+def test_the_custom_resource_comes_last_and_is_deleted_first(resources: Any) -> None:
+    """So it refuses to let a stack with open runs be deleted before any part is deleted."""
+    ((key, settings),) = ((key, it) for key, it in resources.all.items() if it["Type"] == SETTINGS)
+    before = set(settings["DependsOn"])
+    own = {it for it in resources.all if it.startswith("Deployment")}
+    assert key in own
+    assert before == set(resources.all) - own
+    assert settings["Properties"]["ServiceTimeout"] == "360"
+
+
+def test_tables_and_bucket_outlive_the_stack_but_not_a_first_deploy_that_fails(
+    resources: Any,
+) -> None:
+    kept = [it for it in resources.all.values() if it.get("UpdateReplacePolicy") == "Retain"]
+    assert sorted(it["Type"] for it in kept) == [
+        "AWS::DynamoDB::Table",
+        "AWS::DynamoDB::Table",
+        "AWS::S3::Bucket",
+    ]
+    assert {it["DeletionPolicy"] for it in kept} == {"RetainExceptOnCreate"}
 
 
 def test_completions_are_read_in_tens_with_failures_reported_singly(resources: Any) -> None:
@@ -234,7 +279,7 @@ def test_the_runs_table_has_its_stream_its_expiry_and_its_index_of_open_runs(
 
 def test_tables_outlive_the_stack_and_can_be_put_back(resources: Any) -> None:
     for key, table in resources.of("AWS::DynamoDB::Table").items():
-        assert resources.all[key]["DeletionPolicy"] == "Retain"
+        assert resources.all[key]["DeletionPolicy"] == "RetainExceptOnCreate"
         assert table["BillingMode"] == "PAY_PER_REQUEST"
         assert table["TimeToLiveSpecification"] == {"AttributeName": "expiresAt", "Enabled": True}
         assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
@@ -243,7 +288,8 @@ def test_tables_outlive_the_stack_and_can_be_put_back(resources: Any) -> None:
 
 def test_the_bucket_is_encrypted_closed_kept_and_deletes_nothing_by_age(resources: Any) -> None:
     ((key, bucket),) = resources.of("AWS::S3::Bucket").items()
-    assert (resources.all[key]["DeletionPolicy"], "BucketName" in bucket) == ("Retain", False)
+    assert resources.all[key]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert "BucketName" not in bucket
     (encryption,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert encryption == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
@@ -594,7 +640,7 @@ def test_only_the_consumers_mappings_may_be_changed(resources: Any) -> None:
         for statement in policy["PolicyDocument"]["Statement"]
         if statement["Action"] == "lambda:UpdateEventSourceMapping"
     ]
-    assert len(changing) == 2
+    assert len(changing) == 3
     for statement in changing:
         (consumer,) = statement["Condition"]["ArnEquals"]["lambda:FunctionArn"]
         assert consumer["Fn::GetAtt"][0].startswith("PooldefaultConsumer")

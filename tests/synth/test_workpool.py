@@ -238,7 +238,7 @@ def test_every_function_is_in_the_private_subnets_and_in_one_security_group(guar
     functions = [
         it for it in guarded.of(FUNCTION).values() if it.get("FunctionName", "").startswith("Jobs-")
     ]
-    assert len(functions) == 10
+    assert len(functions) == 11
     for function in functions:
         assert function["VpcConfig"] == {
             "SubnetIds": [{"Ref": key} for key in private],
@@ -288,7 +288,7 @@ def test_the_key_encrypts_tables_bucket_queues_and_logs(guarded: Any) -> None:
     ]
     queues = guarded.of(QUEUE).values()
     groups = guarded.of("AWS::Logs::LogGroup").values()
-    assert (len(queues), len(groups)) == (10, 11)
+    assert (len(queues), len(groups)) == (10, 12)
     assert all(it["KmsMasterKeyId"] == key for it in queues)
     assert all(it["KmsKeyId"] == key for it in groups)
 
@@ -366,6 +366,6 @@ def test_every_role_of_the_workpool_has_the_permissions_boundary_and_no_other(gu
     boundary = {"Ref": only(guarded, "AWS::IAM::ManagedPolicy", "Boundary")}
     roles = {key: it.get("PermissionsBoundary") for key, it in guarded.of(ROLE).items()}
     of_workpool = {key for key in roles if key.startswith("Jobs")}
-    assert len(of_workpool) == 11
+    assert len(of_workpool) == 12
     assert {key for key, its in roles.items() if its == boundary} == of_workpool
     assert {its is None for key, its in roles.items() if key not in of_workpool} == {True}

@@ -174,6 +174,9 @@ LOADED = {
         verbs.look verbs.relay""",
     "counters": """
         aws.clients aws.counters aws.environment aws.logs aws.pools core.changes core.retry""",
+    "deployment": """
+        aws.clients aws.concurrency aws.environment aws.logs aws.open_runs aws.overrides aws.pools
+        aws.queues core.message core.retry verbs.control verbs.deployment""",
     "relay": """
         aws.bus aws.clients aws.environment aws.logs aws.payloads aws.queues aws.retrier
         aws.unreadable core.changes core.hints core.message core.retry verbs.relay""",

@@ -40,6 +40,13 @@ def enforce(pool: Pool, *, limit: int, paused: bool) -> None:
         # hard bound holds.
 
 
+def unreserve(pool: Pool) -> None:
+    """Remove the reserved concurrency of the pool's consumer, if it has any."""
+    clients.client("lambda").delete_function_concurrency(
+        FunctionName=environment().consumer(pool.name)
+    )
+
+
 def is_enforced(pool: Pool, *, limit: int, paused: bool) -> bool:
     """Whether both limits are what they should be."""
     function = environment().consumer(pool.name)

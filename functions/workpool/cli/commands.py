@@ -18,6 +18,7 @@ import typer
 from typer import Argument, Option
 
 from workpool.cli import arguments, failures, tables
+from workpool.cli.executions import count_waiting
 from workpool.cli.failures import NOT_SUCCEEDED, TIMED_OUT, Stop
 from workpool.cli.options import Session, app, command
 from workpool.cli.tables import progress
@@ -28,6 +29,9 @@ from workpool.errors import WorkpoolError
 
 CHUNK = 100
 """How many runs one request holds. Small, so that the progress bar moves."""
+
+DRAIN_SECONDS = 2
+"""How long `drain` waits between two looks."""
 
 RunIds = Annotated[
     list[str], Argument(metavar="RUN_ID", help="Run ids; - reads them from standard input.")
@@ -302,10 +306,7 @@ def cancel_all(
     On a terminal it asks for confirmation first. Without --wait it returns while the canceling goes
     on. Running actions are not interrupted. Runs that are submitted later are not canceled.
     """
-    pending = session.pool.stats()["pending"]
-    if sys.stdin.isatty() and not yes:
-        typer.confirm(f"Cancel the {pending} open runs of pool {session.pool.pool}?", abort=True)
-    session.pool.cancel_all()
+    pending = _cancel_all(session, yes)
     if wait:
         with progress("canceled", pending) as advance:
             before = _read_pool(session).get("cancelingBefore", clock.now_ms())
@@ -318,6 +319,76 @@ def cancel_all(
     session.print_answer(
         {"canceling": not wait}, f"The open runs of pool {session.pool.pool} are {outcome}"
     )
+
+
+def _cancel_all(session: Session, yes: bool) -> int:
+    """Start to cancel all open runs, after a confirmation. Returns how many there are."""
+    pending: int = session.pool.stats()["pending"]
+    if sys.stdin.isatty() and not yes:
+        typer.confirm(f"Cancel the {pending} open runs of pool {session.pool.pool}?", abort=True)
+    session.pool.cancel_all()
+    return pending
+
+
+@command
+def drain(
+    session: Session,
+    cancel: Annotated[
+        bool, Option("--cancel", help="Cancel all open runs instead of letting them go on.")
+    ] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Skip the confirmation prompt.")] = False,
+    timeout: Timeout = None,
+) -> None:
+    """Wait until nothing of the pool is open and no execution waits.
+
+    Do this before you remove a pool or the stack, and submit no more runs meanwhile. It lists
+    executions with your own credentials, which need states:ListExecutions.
+
+    Exit code 1 if the pool cannot become empty by itself: it is paused, or completions are parked.
+    4 if --timeout was reached.
+    """
+    deadline = None if timeout is None else time.monotonic() + arguments.duration_ms(timeout) / 1000
+    name = session.pool.pool
+    pending = _cancel_all(session, yes) if cancel else session.pool.stats()["pending"]
+    with progress("ended", pending) as advance:
+        empty = 0
+        # The index of open runs follows with a delay, so look twice.
+        while (empty := 0 if (left := _what_is_left(session, cancel)) else empty + 1) < 2:
+            if deadline is not None and time.monotonic() + DRAIN_SECONDS > deadline:
+                raise Stop(
+                    "TimedOut",
+                    f"pool {name} is not drained after {timeout}: {left or 'look again'}",
+                    exit_code=TIMED_OUT,
+                )
+            time.sleep(DRAIN_SECONDS)
+            advance(max(0, pending - session.pool.stats()["pending"]))
+    session.print_answer(
+        {"drained": True}, f"Pool {name} is drained: nothing is open, and no execution waits"
+    )
+
+
+def _what_is_left(session: Session, canceling: bool) -> str | None:
+    """What of the pool is still open, in words; None if nothing is. Raises Stop if the pool cannot
+    become empty by itself."""
+    name = session.pool.pool
+    if any(islice(session.pool.runs(fetch=False), 1)):
+        if _read_pool(session)["paused"] and not canceling:
+            raise Stop(
+                "Paused",
+                f"pool {name} is paused and has open runs: workpool resume -p {name}, or "
+                f"workpool drain --cancel -p {name}",
+            )
+        return "runs are open"
+    if any(islice(session.pool.runs("parked", fetch=False), 1)):
+        raise Stop(
+            "Parked",
+            f"pool {name} has parked completions: repair their handlers, then workpool redrive "
+            f"-p {name}",
+        )
+    waiting = count_waiting(
+        name, stack=session.stack, profile=session.profile, region=session.region
+    )
+    return f"{waiting} executions wait" if waiting else None
 
 
 @command

@@ -72,6 +72,7 @@ class Session:
         ] = None,
     ) -> None:
         self.pool = IdempotentWorkpool(pool, stack=stack, profile=profile, region=region)
+        self.stack, self.profile, self.region = stack, profile, region
         self.as_json = as_json
         self.out = terminal.console()
 

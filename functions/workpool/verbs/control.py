@@ -1,7 +1,8 @@
 """Operate a pool: pause it, resume it, change its maxParallelism.
 
 Writes the wanted settings to the pool's row first, then applies them to AWS. The sweeper calls
-`repair` for what was interrupted.
+`repair` for what was interrupted, `verbs/deployment.py` calls `enforce` at each deploy. Code of an
+older deployment may still run: what was deployed comes from the row, too.
 """
 
 import json
@@ -49,20 +50,15 @@ def change(pool_name: str, body: Any) -> dict[str, Any]:
     cdk.json's value changes. Returns the pool. Raises UnknownPool, or InvalidRequest; then nothing
     has changed."""
     pool = pools.pool(pool_name)
-    changes = _parse_changes(body, pool)
-    before = overrides.read(pool.name)
-    overrides.update(pool.name, **changes)
+    changes = _parse_changes(body, overrides.read(pool.name).newest(pool))
+    made = overrides.update(pool.name, **changes)
     try:
         enforce(pool)
     except ClientError as error:
         if error.response["Error"]["Code"] != "InvalidParameterValueException":
             raise  # The row keeps the new settings; the sweeper applies them later.
-        overrides.update(
-            pool.name,
-            paused=before.paused,
-            max_parallelism=before.limit(pool),
-            overrode=pool.max_parallelism,
-        )
+        overrides.take_back(pool.name, made)
+        _enforce_what_was_restored(pool)
         raise InvalidRequest(
             f"maxParallelism: AWS refused it: {error.response['Error'].get('Message')}"
         ) from error
@@ -86,12 +82,24 @@ def _parse_changes(body: Any, pool: pools.Pool) -> dict[str, bool | int]:
             raise InvalidRequest(
                 "maxParallelism 1 needs reserved concurrency, which is switched off"
             )
-        changes |= {"max_parallelism": limit, "overrode": pool.max_parallelism}
+        changes["max_parallelism"] = limit
     if "paused" in body:
         if not isinstance(body["paused"], bool):
             raise InvalidRequest(f"paused must be a boolean, got {json.dumps(body['paused'])[:60]}")
         changes["paused"] = body["paused"]
     return changes
+
+
+def _enforce_what_was_restored(pool: pools.Pool) -> None:
+    """Another call may have applied the refused change together with its own. If AWS refuses what
+    was restored, too, it is an earlier change that was still being refused: forget it as well."""
+    try:
+        enforce(pool)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "InvalidParameterValueException":
+            raise
+        overrides.forget_max_parallelism(pool.name)
+        enforce(pool)
 
 
 def enforce(pool: pools.Pool) -> None:
@@ -102,9 +110,9 @@ def enforce(pool: pools.Pool) -> None:
     """
     row = overrides.read(pool.name)
     while True:
-        concurrency.enforce(pool, limit=row.limit(pool), paused=row.paused)
+        concurrency.enforce(row.newest(pool), limit=row.limit(pool), paused=row.paused)
         before, row = row, overrides.read(pool.name)
-        if (row.limit(pool), row.paused) == (before.limit(pool), before.paused):
+        if row == before:
             return
 
 
@@ -112,9 +120,13 @@ def repair(pool: pools.Pool) -> bool:
     """Apply the settings of the pool's row again if a deploy or a failure undid them. Returns
     whether that was necessary."""
     row = overrides.read(pool.name)
-    limit, paused = row.limit(pool), row.paused
-    if concurrency.is_enforced(pool, limit=limit, paused=paused):
+    if is_enforced(pool, row):
         return False
     enforce(pool)
-    logs.log("pool-repaired", pool=pool.name, maxParallelism=limit, paused=paused)
+    logs.log("pool-repaired", pool=pool.name, maxParallelism=row.limit(pool), paused=row.paused)
     return True
+
+
+def is_enforced(pool: pools.Pool, row: overrides.Overrides) -> bool:
+    """Whether the settings of the pool's row are those in force."""
+    return concurrency.is_enforced(row.newest(pool), limit=row.limit(pool), paused=row.paused)
