@@ -372,7 +372,7 @@ def test_fault_42_the_librarys_clients_follow_no_default_session(monkeypatch) ->
     assert clients.client.__wrapped__("stepfunctions").meta.region_name == "us-east-1"
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     assert clients.client.__wrapped__("s3").meta.region_name == "us-east-1"
-    assert clients.lambda_without_retries.__wrapped__(1).meta.region_name == "us-east-1"
+    assert clients.without_retries.__wrapped__("lambda", 1).meta.region_name == "us-east-1"
     clients._session.cache_clear()
 
 
