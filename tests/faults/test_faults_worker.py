@@ -110,6 +110,7 @@ def test_fault_04_an_action_that_outlives_its_deadline_is_ended_by_the_watchdog(
 ) -> None:
     ended, release = threading.Event(), threading.Event()
     monkeypatch.setattr("os._exit", lambda code: ended.set())
+    world.redeploy(actionTimeoutSeconds=0.05)
     key = cloud.submit()
     run = cloud.run(key)
     cloud.during = [lambda: release.wait(10)]

@@ -276,7 +276,7 @@ MUTATIONS = [Mutation(*it) for it in [
     ("aws/lambda_actions.py", "        if clients.may_have_arrived(error):\n", "        if True:\n", "lambda: a function that was refused takes a slot"),
     ("aws/lambda_actions.py", 'not in _NOT_INVOCABLE:\n            raise', 'not in _NOT_INVOCABLE:\n            pass', "lambda: AWS's trouble is an attempt"),
     ("aws/lambda_actions.py", 'in _NOT_INVOCABLE:', 'in ():', "lambda: a function that is not there never fails"),
-    ("aws/clients.py", "and not isinstance(error, never_sent)", "", "clients: what was never sent may have arrived"),
+    ("aws/clients.py", "return isinstance(error, HTTPClientError)", "return True", "clients: what was never sent may have arrived"),
     ("aws/clients.py", ">= 500", ">= 400", "clients: what was refused may have arrived"),
     ("aws/clients.py", "        tcp_keepalive=True,\n", "", "clients: an idle connection is dropped"),
     ("aws/clients.py", "for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)", "for option in ()", "clients: an idle connection is kept alive too late"),

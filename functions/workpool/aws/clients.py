@@ -16,10 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
     HTTPClientError,
-    ProxyConnectionError,
 )
 
 from workpool.errors import Internal, Throttled, UnknownShape
@@ -140,8 +137,8 @@ def may_have_arrived(error: Exception) -> bool:
     timed out after it was made, or AWS failed inside."""
     if isinstance(error, ClientError):
         return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
-    never_sent = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
-    return isinstance(error, HTTPClientError) and not isinstance(error, never_sent)
+    # botocore's errors of a connection that was never made are no HTTPClientErrors.
+    return isinstance(error, HTTPClientError)
 
 
 def lacks_right(error: Exception) -> bool:
