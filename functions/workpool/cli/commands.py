@@ -34,7 +34,7 @@ DRAIN_SECONDS = 2
 """How long `drain` waits between two looks."""
 
 RunIds = Annotated[
-    list[str], Argument(metavar="RUN_ID", help="Run ids; - reads them from standard input.")
+    list[str], Argument(metavar="RUN_ID", help="Run ids, or - to read them from standard input.")
 ]
 Timeout = Annotated[
     str | None,
@@ -57,18 +57,19 @@ def run(
         ),
     ] = "{}",
     max_retries: Annotated[
-        int | None, Option(help="Retries after the first attempt. Default: the pool's.")
+        int | None, Option(help="Retries after the first attempt. Default: the pool's setting.")
     ] = None,
     initial_backoff_ms: Annotated[
-        float | None, Option(help="Milliseconds before the first retry. Default: the pool's.")
+        float | None,
+        Option(help="Milliseconds before the first retry. Default: the pool's setting."),
     ] = None,
     base: Annotated[
         float | None,
-        Option(help="Each further backoff is longer by this factor. Default: the pool's."),
+        Option(help="Each further backoff is longer by this factor. Default: the pool's setting."),
     ] = None,
     on_complete: Annotated[
         str | None,
-        Option(help="The completion handler to call after the end: <module>.<function>."),
+        Option(help="The completion handler to call after the run's end: <module>.<function>."),
     ] = None,
     context: Annotated[
         str | None,
@@ -89,28 +90,29 @@ def run(
     ] = None,
     idempotency_key: Annotated[
         str | None,
-        Option(help="If this key already has a run, print its id and start no other run."),
+        Option(help="If this key already has a run, print that run's id and do not start another."),
     ] = None,
     fairness_key: Annotated[
         str | None,
         Option(
-            help="Whose work this is, for example a tenant's name. Keys take turns in the queue."
+            help="Whose work this is, for example a tenant's name. Runs with different keys take "
+            "turns in the queue."
         ),
     ] = None,
     batch: Annotated[
         str | None,
         Option(
             metavar="FILE",
-            help="Submit the requests of a file, or of standard input for -: a JSON array, or one "
-            "request per line.",
+            help="Submit the requests in this file, or - to read them from standard input: a JSON "
+            "array, or one request per line.",
         ),
     ] = None,
     idempotency_prefix: Annotated[
         str | None,
         Option(
             metavar="PREFIX",
-            help="With --batch: submit a request once, however often the file is submitted with "
-            "this prefix. The prefix and the request's content make its idempotency key.",
+            help="With --batch: start each run only once, even if the file is submitted again with "
+            "this prefix. Each idempotency key is made of the prefix and the request's content.",
         ),
     ] = None,
     wait: Annotated[bool, Option("--wait", help="Wait until the run has ended.")] = False,
@@ -118,9 +120,10 @@ def run(
 ) -> None:
     """Submit a run of an action, or many runs with --batch.
 
-    Prints the run id; with --batch one run id per line; with --wait the status of the ended run.
+    Prints the run id. With --batch, prints one run id per line. With --wait, prints the status of
+    the run after its end.
 
-    Exit code 1 if a request was refused. With --wait also 3 if the run did not succeed, and 4 if
+    Exit code 1 if a request was refused. With --wait, also 3 if the run did not succeed, and 4 if
     --timeout was reached.
     """
     if batch is not None:
@@ -192,7 +195,11 @@ def status(
     session: Session,
     run_ids: RunIds,
     include: Annotated[
-        str | None, Option(help="For one run, also show any of: args,context,attempts.")
+        str | None,
+        Option(
+            help="Show more fields. Only with one RUN_ID. One or more of these, with commas "
+            "between them: args,context,attempts."
+        ),
     ] = None,
 ) -> None:
     """Show the status of runs.
@@ -301,10 +308,11 @@ def cancel_all(
     yes: Annotated[bool, Option("--yes", "-y", help="Skip the confirmation prompt.")] = False,
     wait: Annotated[bool, Option("--wait", help="Wait until all these runs have ended.")] = False,
 ) -> None:
-    """Cancel all runs of the pool that are open now.
+    """Cancel all open runs of the pool.
 
-    On a terminal it asks for confirmation first. Without --wait it returns while the canceling goes
-    on. Running actions are not interrupted. Runs that are submitted later are not canceled.
+    On a terminal, it asks for confirmation first. Without --wait, it does not wait until the runs
+    are canceled. Running actions are not interrupted. Runs that are submitted later are not
+    canceled.
     """
     pending = _cancel_all(session, yes)
     if wait:
@@ -339,13 +347,13 @@ def drain(
     yes: Annotated[bool, Option("--yes", "-y", help="Skip the confirmation prompt.")] = False,
     timeout: Timeout = None,
 ) -> None:
-    """Wait until nothing of the pool is open and no execution waits.
+    """Wait until the pool has no open runs and no waiting Step Functions executions.
 
-    Do this before you remove a pool or the stack, and submit no more runs meanwhile. It lists
+    Do this before you remove a pool or the stack, and do not submit runs meanwhile. It lists
     executions with your own credentials, which need states:ListExecutions.
 
-    Exit code 1 if the pool cannot become empty by itself: it is paused, or completions are parked.
-    4 if --timeout was reached.
+    Exit code 1 if the pool cannot become empty by itself, because it is paused or has parked
+    completions; 4 if --timeout was reached.
     """
     deadline = None if timeout is None else time.monotonic() + arguments.duration_ms(timeout) / 1000
     name = session.pool.pool
@@ -395,8 +403,9 @@ def _what_is_left(session: Session, canceling: bool) -> str | None:
 def stats(session: Session) -> None:
     """Show the pool's statistics.
 
-    Prints how many runs have not ended and how old the oldest of them is. Then, for a recent window
-    of time (5 minutes by default): attempts, error rates, and the mean time from submit to end.
+    Prints how many runs have not ended and how old the oldest of them is. For a recent window of
+    time (the pool's setting, 5 minutes by default), also prints attempts, error rates, and the mean
+    time from submission to end.
     """
     shape = session.pool.stats()
     session.print_answer(shape, tables.stats(shape))
@@ -409,11 +418,11 @@ def runs(
         str | None,
         Option(
             help="Only runs of this kind: enqueued, scheduled, running, or parked. Parked runs "
-            "have ended, but their completion handler kept raising.",
+            "have ended, but their completion handler kept failing.",
             autocompletion=lambda: ["enqueued", "scheduled", "running", "parked"],
         ),
     ] = None,
-    limit: Annotated[int, Option(min=0, help="List at most this many; 0 lists all.")] = 20,
+    limit: Annotated[int, Option(min=0, help="List at most this many runs; 0 lists all.")] = 20,
 ) -> None:
     """List the pool's open runs, oldest first, or the runs of one kind.
 
@@ -431,7 +440,7 @@ def pools(session: Session) -> None:
     """List all pools of the stack.
 
     Prints for each pool whether it is paused, its maxParallelism, and its number of dead letters
-    (messages that were given up).
+    (messages that were received too often).
     """
     shapes = session.pool.pools()
     session.print_answer({"pools": shapes}, tables.pools(shapes))
@@ -441,7 +450,7 @@ def pools(session: Session) -> None:
 def pause(session: Session) -> None:
     """Pause the pool: start no more actions.
 
-    Running actions go on. Prints the pool.
+    Running actions go on. Prints the pool as `workpool pools` shows it.
     """
     _show_pool(session, session.pool.pause())
 
@@ -450,7 +459,7 @@ def pause(session: Session) -> None:
 def resume(session: Session) -> None:
     """Resume the pool: start actions again.
 
-    Prints the pool.
+    Prints the pool as `workpool pools` shows it.
     """
     _show_pool(session, session.pool.resume())
 
@@ -462,9 +471,9 @@ def scale(
         int, Argument(metavar="N", help="The new maxParallelism: 1 to 1000.")
     ],
 ) -> None:
-    """Change the pool's maxParallelism, until cdk.json's value changes.
+    """Change the pool's maxParallelism. This holds until you deploy a changed value in cdk.json.
 
-    Running actions are not interrupted. Prints the pool.
+    Running actions are not interrupted. Prints the pool as `workpool pools` shows it.
     """
     _show_pool(session, session.pool.scale(max_parallelism))
 
@@ -480,7 +489,7 @@ def redrive(
         list[str] | None,
         Argument(
             metavar="RUN_ID",
-            help="Run ids; - reads them from standard input. Default: all parked runs.",
+            help="Run ids, or - to read them from standard input. Default: all parked runs.",
         ),
     ] = None,
 ) -> None:
@@ -506,7 +515,7 @@ def tail(
     session: Session,
     interval: Annotated[float, Option(min=0.2, help="Seconds between two refreshes.")] = 2,
     looks: Annotated[
-        int | None, Option(min=1, help="End after this many refreshes. Default: Ctrl-C ends it.")
+        int | None, Option(min=1, help="End after this many refreshes. Default: run until Ctrl-C.")
     ] = None,
     picture: Annotated[
         Path | None, Option(metavar="FILE", help="Save the last refresh as an SVG picture.")
@@ -514,7 +523,7 @@ def tail(
 ) -> None:
     """Watch the pool: its slots, its oldest open runs, and the runs that have just ended.
 
-    Shows a live picture on a terminal. Elsewhere prints one line per refresh, or with --json one
+    On a terminal, shows a live view. Elsewhere, prints one line per refresh, or with --json one
     JSON object per refresh.
     """
     watched = Tail(session.pool)

@@ -19,8 +19,8 @@ Exit codes: 0 done; 1 refused or failed; 2 a mistake in the command line; 3 a ru
 4 --timeout was reached; 130 Ctrl-C. Only wait and run --wait use 3 and 4.
 
 Every command has the options --pool, --json, --stack, --profile and --region. Without --stack, \
---profile and --region, the environment says which deployment is meant. For the local AWS: source \
-.local/env
+--profile and --region, the environment decides which deployment is used. To use the local AWS, \
+first run: source .local/env
 """
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ class Session:
             Option("--pool", "-p", help="The pool.", autocompletion=lambda: _complete_pools()),
         ] = "default",
         as_json: Annotated[
-            bool, Option("--json", help="Print JSON instead of text, errors included.")
+            bool, Option("--json", help="Print JSON instead of text, also for errors.")
         ] = False,
         stack: Annotated[
             str | None,

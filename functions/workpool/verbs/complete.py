@@ -1,10 +1,11 @@
-"""Call a run's completion handler: exactly once in effect, whatever crashes.
+"""Call a run's completion handler. Its writes take effect exactly once, whatever crashes.
 
-The handler runs under a lease on the item. Then "completion done" is written in one transaction
-with the DynamoDB writes that the handler returned. A handler that raises is called again with
-growing delays; its calls are counted on the item. After MAX_TRIES calls the completion is parked
-for a person. Only the handler's own fault counts: if AWS does not take the mark, the call is not
-counted. The run's result never changes. Called by the completion function.
+The handler runs under a lease on the item. Then the completion is marked as done, in one
+transaction with the DynamoDB writes that the handler returned. A handler that raises is called
+again after a growing delay. The item counts the calls as tries. After MAX_TRIES calls, the
+completion is parked: it waits until a person redrives it. Only the handler's own failures count: if
+AWS does not accept the mark, the call is not counted. The run's result never changes. Called by the
+completion function.
 """
 
 from collections.abc import Callable
@@ -22,18 +23,19 @@ from workpool.errors import PayloadLost, PayloadUnavailable
 from workpool.verbs import patience, promise, user_code
 
 MAX_TRIES = 8
-"""How often a handler that keeps raising is called before its completion is parked. All calls
-together take about two minutes."""
+"""How many times a handler that keeps raising is called before its completion is parked. The
+delays between the calls add up to about two minutes."""
 
 MAX_WRITES = 90
 """How many of the 100 entries of a transaction the handler may use."""
 
 MARK_MARGIN_MS = 10_000
-"""The last part of the lease. The mark is not repeated in it: it is kept for the last repetition,
-and for giving the try back."""
+"""The last part of the lease. No repetition of the mark begins in this time. It is reserved for
+the last repetition to finish, and for taking the call off the count if AWS did not accept the
+mark."""
 
 UNMARKED_SECONDS = 30
-"""The handler is called again after about this time if AWS did not take its mark."""
+"""If AWS did not accept the mark, the handler is called again after about this time."""
 
 PROCESS_DIED = "the handler's process died each time"
 
@@ -42,10 +44,11 @@ HandlerInput = tuple[Any, Any]
 
 
 def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
-    """Complete a run once. Returns None if nothing is left to do, else the seconds after which to
-    try again.
+    """Try once to complete a run. Returns None if nothing is left to do, or the number of seconds
+    to wait before the next call of this function.
 
-    `remaining_ms` returns the time until the function's deadline. The lease ends then, too.
+    `remaining_ms` returns the time that is left until the Lambda function's deadline. The lease
+    ends at that deadline, too.
     """
     run = store.read(key)
     if run is None or run.completion != "pending":
@@ -53,10 +56,10 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
     now = clock.now_ms()
     if run.completion_lease is not None and now < run.completion_lease:
         return (run.completion_lease - now) / 1000
-    if not _has_time(run, remaining_ms):  # The records before this one took it.
+    if not _has_time(run, remaining_ms):  # Earlier records of the batch used up the time.
         return promise.BACK_SECONDS
     try:
-        # Read before leasing: if S3 denies or is slow, that costs no try.
+        # Read before leasing: if S3 denies access or is slow, that does not count as a try.
         handler_input = _read_payloads(run)
         if not _has_time(run, remaining_ms):
             return promise.BACK_SECONDS
@@ -70,7 +73,7 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
             _park(leased, f"the handler's context or return value is lost: {handler_input}")
             return None
         return _complete_leased(leased, handler_input)
-    except PayloadUnavailable as error:  # Nothing is leased yet, so this costs no try.
+    except PayloadUnavailable as error:  # Nothing is leased yet, so this is not a try.
         logs.log("completion-unread", run, error=str(error))
         return payloads.RETRY_SECONDS
     except store.Refused as refused:  # Another call holds the lease, or has completed the run.
@@ -79,7 +82,7 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
 
 
 def _has_time(run: Run, remaining_ms: Callable[[], int]) -> bool:
-    """Whether the time that the handler was promised is left."""
+    """Whether enough time is left: what the handler was promised, and the margin for the mark."""
     promised_ms, left_ms = environment().completion_timeout_ms, remaining_ms()
     kept = promise.is_kept(promised_ms, margin_ms=MARK_MARGIN_MS, remaining_ms=left_ms)
     if not kept:
@@ -88,7 +91,8 @@ def _has_time(run: Run, remaining_ms: Callable[[], int]) -> bool:
 
 
 def _read_payloads(run: Run) -> HandlerInput | PayloadLost:
-    """Read what the handler gets. Raises PayloadUnavailable if it may be readable later."""
+    """Read the run's context and return value for the handler. Returns PayloadLost if one of them
+    is lost. Raises PayloadUnavailable if they may be readable later."""
     try:
         return payloads.read_json(run.context), payloads.read_json(run.return_value)
     except PayloadLost as lost:
@@ -115,8 +119,9 @@ def _complete_leased(run: Run, handler_input: HandlerInput) -> float | None:
 
 
 def _mark_done(run: Run, writes: list[dict[str, Any]]) -> None:
-    """Mark the completion as done, with the handler's writes. Raises AWSError if AWS did not take
-    the mark in the lease's time, and HandlerWritesRefused or Refused."""
+    """Mark the completion as done, with the handler's writes. Raises AWSError if AWS did not accept
+    the mark in time, HandlerWritesRefused if DynamoDB refused the handler's writes, and Refused if
+    this call no longer holds the lease."""
     expires_at = pools.expiry(run.pool, clock.now_ms())  # The same in each repetition.
     patience.repeat(
         lambda: store.complete(run, expires_at=expires_at, writes=writes),
@@ -125,8 +130,8 @@ def _mark_done(run: Run, writes: list[dict[str, Any]]) -> None:
 
 
 def _return_try(run: Run, error: Exception) -> float:
-    """AWS did not take the mark, which is no fault of the handler: its call does not count. Returns
-    the seconds after which it is called again."""
+    """Take the handler's call off the count: it is not the handler's fault that AWS did not accept
+    the mark. Returns the number of seconds until the handler is called again."""
     delay_ms = round(SystemRandom().uniform(0.5, 1.5) * UNMARKED_SECONDS * 1000)
     logs.log("completion-unmarked", run, error=str(error), retryInMs=delay_ms)
     try:
@@ -139,8 +144,8 @@ def _return_try(run: Run, error: Exception) -> float:
 def _call_handler(
     run: Run, handler_input: HandlerInput, ctx: CompletionContext
 ) -> list[dict[str, Any]]:
-    """Call the handler. Returns its writes; raises whatever the handler raises, and TypeError for
-    what is not a list of writes."""
+    """Call the handler. Returns the handler's writes. Raises what the handler raises, or TypeError
+    if the handler returned neither None nor a list of at most MAX_WRITES entries."""
     context, return_value = handler_input
     result = run.reported_result()
     if run.result == "success":
@@ -177,5 +182,6 @@ def _park(run: Run, error: str) -> None:
 
 
 def retry_delay_seconds(tries: int) -> int:
-    """The time between a call of the handler and the next: 1, 2, 4, ... s, at most 15 minutes."""
+    """The delay between a failed call of the handler and the next call: 1, 2, 4, ... s, at most 15
+    minutes."""
     return int(min(2 ** (tries - 1), 900))
