@@ -76,7 +76,8 @@ def wrong_values(name: str) -> Iterator[Item]:
     """Values of every other type, and beyond every bound."""
     yield from OTHER_TYPES
     if name in NUMBERS:
-        yield from (TEXT, FLAG, *({"N": text} for text in ("-1", "1E+125", "-1E+125", "1E+30")))
+        beyond = ["1E+125", "-1E+125", "1E+30", *(["-1"] if name != "completionTries" else [])]
+        yield from (TEXT, FLAG, *({"N": text} for text in beyond))
         if name not in FRACTIONS:
             yield {"N": "1.5"}
     elif name in FLAGS:

@@ -32,7 +32,7 @@ PENDING = ENDED | {"completion": "pending", "completion_claim": "h1", "completio
 STATES: dict[str, Run | None] = {
     "absent": None,
     "enqueued": Run(**OPEN, kind="enqueued"),
-    "scheduled": Run(**OPEN, kind="scheduled", claim="c1", retries=1, execution="e1"),
+    "scheduled": Run(**OPEN, kind="scheduled", claim="c1", retries=1, execution="r1-1-1"),
     "due later": Run(**OPEN | {"due": NOW + 5000}, kind="scheduled", claim="c1"),
     "running": Run(**RUNNING),
     "asked to cancel": Run(**RUNNING, cancel_requested=True),

@@ -390,7 +390,8 @@ _RULES: dict[str, Rule] = {
     "completion": word(get_args(Completion)),
     "completion_claim": _RANDOM,
     "completion_lease": _TIME,
-    "completion_tries": _COUNT,
+    # A repeated write may give a try back after a redrive has begun to count anew: below 0.
+    "completion_tries": integer(-_MANY, _MANY),
     "completion_error": _ERROR,
     "started_at": _TIME,
     "attempts": attempts(20_000),
