@@ -67,4 +67,4 @@ def test_every_event_that_is_looked_for_is_one_that_is_logged():
     events = set(re.findall(r'\$\.event = "([a-z-]+)"', RUNBOOKS))
     assert len(events) == 4
     for event in events:
-        assert re.search(rf'\blog\(\s*"{event}"', source), event
+        assert re.search(rf'\blog(_error)?\(\s*"{event}"', source), event
