@@ -1,6 +1,6 @@
 """The environment of a function: what the function knows about its deployment.
 
-The stack writes it (`infra/lambdas.py`). An environment holds only 4 KB, so a name that differs by
+The stack writes it (`infra/workpool.py`). An environment holds only 4 KB, so a name that differs by
 pool is one variable with `{pool}` in it.
 """
 

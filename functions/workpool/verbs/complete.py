@@ -67,7 +67,7 @@ def complete(key: str, *, remaining_ms: Callable[[], int]) -> float | None:
         leased = store.lease_completion(
             run, claim=uuid4().hex, now_ms=now, lease=now + remaining_ms()
         )
-        if leased.completion_tries > MAX_TRIES:  # Each earlier call ended with its process.
+        if leased.completion_tries > MAX_TRIES:  # The last call left no outcome: its process died.
             return _retry_or_park(leased, leased.completion_error or PROCESS_DIED)
         if isinstance(handler_input, PayloadLost):
             _park(leased, f"the handler's context or return value is lost: {handler_input}")

@@ -78,7 +78,7 @@ def send(hints: Hints) -> list[Run]:
 def hand_over(keys: Sequence[str]) -> None:
     """Ask for another look at these runs. All requests are made in parallel, so that this takes no
     longer than one."""
-    lanes = [[request] for request in _tens(_relay_later, keys)]
+    lanes = [[request] for request in _tens(queues.relay_later, keys)]
     refused = _work(lanes, until_ms=None)
     if refused:
         accepted = len(keys) - len(refused)
@@ -131,7 +131,3 @@ _stop = partial(_each, retrier.stop)
 def _delete(names: list[str]) -> list[str]:
     payloads.delete(names)
     return []
-
-
-def _relay_later(keys: list[str]) -> list[str]:
-    return queues.relay_later(keys)
